@@ -1,0 +1,29 @@
+// Xen ELF note types.
+// Source: <xen/elfnote.h>. Layout: 64-bit x86. abi.test.ts compares every line with the headers.
+
+export const XEN_ELFNOTE_INFO = 0;
+export const XEN_ELFNOTE_ENTRY = 1;
+export const XEN_ELFNOTE_HYPERCALL_PAGE = 2;
+export const XEN_ELFNOTE_VIRT_BASE = 3;
+export const XEN_ELFNOTE_PADDR_OFFSET = 4;
+export const XEN_ELFNOTE_XEN_VERSION = 5;
+export const XEN_ELFNOTE_GUEST_OS = 6;
+export const XEN_ELFNOTE_GUEST_VERSION = 7;
+export const XEN_ELFNOTE_LOADER = 8;
+export const XEN_ELFNOTE_PAE_MODE = 9;
+export const XEN_ELFNOTE_FEATURES = 10;
+export const XEN_ELFNOTE_BSD_SYMTAB = 11;
+export const XEN_ELFNOTE_HV_START_LOW = 12;
+export const XEN_ELFNOTE_L1_MFN_VALID = 13;
+export const XEN_ELFNOTE_SUSPEND_CANCEL = 14;
+export const XEN_ELFNOTE_INIT_P2M = 15;
+export const XEN_ELFNOTE_MOD_START_PFN = 16;
+export const XEN_ELFNOTE_SUPPORTED_FEATURES = 17;
+export const XEN_ELFNOTE_PHYS32_ENTRY = 18;
+export const XEN_ELFNOTE_MAX = 18;
+export const XEN_ELFNOTE_CRASH_INFO = 0x1000001;
+export const XEN_ELFNOTE_CRASH_REGS = 0x1000002;
+export const XEN_ELFNOTE_DUMPCORE_NONE = 0x2000000;
+export const XEN_ELFNOTE_DUMPCORE_HEADER = 0x2000001;
+export const XEN_ELFNOTE_DUMPCORE_XEN_VERSION = 0x2000002;
+export const XEN_ELFNOTE_DUMPCORE_FORMAT_VERSION = 0x2000003;

@@ -1,0 +1,158 @@
+/**
+ * HYPERVISOR_mmu_update: a batch of {ptr, val} requests, each a page-table entry to change (checked) or an M2P entry to set.
+ * It stops at the first refused request; `*done` counts those before it. A long batch continues by itself (bit 31 of the count).
+ */
+import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from "../../abi/errno.js";
+import { MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, mmu_update } from "../../abi/xen.js";
+import type { Call } from "../hypercalls/call.js";
+import type { DomainMemory } from "./domain-memory.js";
+import { F_VALIDATED, OWNER_IO, PGT_l1_page_table, PGT_l4_page_table, PGT_writable_page, type FrameTable, type PageType } from "./frame-table.js";
+import { advanceArg, isNull, pageOwner, view } from "./util.js";
+
+/** MMU_UPDATE_PREEMPTED: set in `count` by the hypervisor when it issues the hypercall again. */
+export const MMU_UPDATE_PREEMPTED = 0x80000000;
+const BATCH = 128;
+const PREEMPT_EVERY = 32;
+
+export function doMmuUpdate(call: Call): number {
+  let count = call.lo(1);
+  if (count === MMU_UPDATE_PREEMPTED && isNull(call, 0)) return call.lo(3) | 0;
+  const hasDone = !isNull(call, 2);
+  let before = 0;
+  if (count >= MMU_UPDATE_PREEMPTED) {
+    count -= MMU_UPDATE_PREEMPTED;
+    if (hasDone) before = readDone(call);
+  }
+  const foreign = call.lo(3);
+  let i = 0;
+  let rc = 0;
+  let pt: DomainMemory = call.domain.mm;
+  const ptDomain = foreign >>> 16;
+  if (ptDomain !== 0) {
+    const d = call.xen.domains.get(ptDomain - 1);
+    if (d === undefined) rc = -ESRCH;
+    else if (d !== call.domain && (d.mm === undefined || d.vcpus.length === 0)) rc = -EINVAL;
+    else pt = d.mm;
+  }
+  const pg = rc === 0 ? pageOwner(call, foreign & 0xffff) : 0;
+  // −ESRCH at once; a refused privilege only with the first request, as the requests decide what is asked.
+  if (rc === 0 && pg === -ESRCH) rc = pg;
+  let flush = false;
+  if (rc === 0) {
+    const ft = call.xen.frames;
+    const allowed = pg > 0 && (pt === call.domain.mm || call.domain.privileged);
+    const base = call.va(0);
+    let raw: Uint8Array | null = null;
+    let v: DataView | null = null;
+    let from = 0;
+    let to = 0;
+    while (i < count) {
+      if (i !== 0 && i % PREEMPT_EVERY === 0 && call.preempt()) {
+        finish(call, hasDone, before + i, flush);
+        advanceArg(call, 0, i * mmu_update.size);
+        call.setArg(1, (count - i + MMU_UPDATE_PREEMPTED) >>> 0, 0);
+        return call.restart();
+      }
+      if (i >= to || v === null) {
+        let n = Math.min(BATCH, count - i);
+        raw = call.guest.copyFrom(base + i * mmu_update.size, n * mmu_update.size);
+        if (raw === null && n > 1) raw = call.guest.copyFrom(base + i * mmu_update.size, (n = 1) * mmu_update.size);
+        if (raw === null) {
+          rc = -EFAULT;
+          break;
+        }
+        v = view(raw);
+        from = i;
+        to = i + n;
+      }
+      const at = (i - from) * mmu_update.size;
+      const ptrLo = v.getUint32(at, true);
+      const ptrHi = v.getUint32(at + 4, true);
+      const lo = v.getUint32(at + mmu_update.val, true);
+      const hi = v.getUint32(at + mmu_update.val + 4, true);
+      const cmd = ptrLo & 7;
+      const ma = ptrHi * 4294967296 + ((ptrLo & ~7) >>> 0);
+      if (cmd === MMU_NORMAL_PT_UPDATE || cmd === MMU_PT_UPDATE_PRESERVE_AD || cmd === MMU_PT_UPDATE_NO_TRANSLATE) {
+        if (!allowed) rc = -EPERM;
+        else {
+          const level = updateEntry(ft, pt, pg, ma, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
+          if (level < 0) rc = level;
+          else if (level > PGT_l1_page_table) flush = true;
+        }
+      } else if (cmd === MMU_MACHPHYS_UPDATE) {
+        if (pt !== call.domain.mm) rc = -EPERM;
+        else if (pg < 0 || pg === OWNER_IO) rc = pg < 0 ? -EPERM : -EINVAL;
+        else rc = machphys(call, pg, ma, lo, hi);
+      } else rc = -ENOSYS;
+      if (call.xen.trace.on)
+        call.xen.trace.emit({
+          kind: "pagetable",
+          time: call.xen.clock.now(),
+          domid: call.domain.domid,
+          vcpu: call.vcpu.id,
+          name: cmd === MMU_MACHPHYS_UPDATE ? "machphys_update" : "pt_update",
+          args: { ptr: ma, val: hi * 4294967296 + lo },
+          result: rc,
+        });
+      if (rc !== 0) break;
+      i++;
+    }
+  }
+  finish(call, hasDone, before + i, flush);
+  return rc;
+}
+
+function readDone(call: Call): number {
+  const b = call.guest.copyFrom(call.va(2), 4);
+  return b === null ? 0 : view(b).getUint32(0, true);
+}
+
+/** Upper-level changes flush at once: linear page tables read through them. */
+function finish(call: Call, hasDone: boolean, done: number, flush: boolean): void {
+  if (flush) call.xen.frames.flushTlb();
+  if (hasDone) call.guest.write32(call.va(2), done);
+}
+
+/** One entry: the level changed (1–4; 0 for data in a page that is no table), or a negative errno. */
+export function updateEntry(ft: FrameTable, pt: DomainMemory, pg: number, ma: number, lo: number, hi: number, keepAd: boolean): number {
+  const mfn = Math.floor(ma / 4096);
+  if (!ft.getPage(mfn, pt.id)) return -EINVAL;
+  const type = ft.type[mfn] as PageType;
+  let rc = -EINVAL;
+  if ((ft.tcount[mfn] as number) > 0 && ((ft.flags[mfn] as number) & F_VALIDATED) !== 0) {
+    if (type === PGT_l1_page_table) {
+      rc = ft.types.modL1(ma, lo, hi, keepAd, pt.id, pg);
+      if (rc === 0) rc = 1;
+    } else if (type > PGT_l1_page_table && type <= PGT_l4_page_table) {
+      if (pg === pt.id) rc = ft.types.modLx(ma, lo, hi, keepAd, type);
+      if (rc === 0) rc = type;
+    } else if (type === PGT_writable_page) {
+      ft.mem.w64(ma, lo, hi);
+      rc = 0;
+    }
+  } else if (ft.getPageType(mfn, PGT_writable_page) === 0) {
+    ft.mem.w64(ma, lo, hi);
+    ft.putPageType(mfn);
+    rc = 0;
+  }
+  if (rc >= 0) pt.markDirty(mfn);
+  ft.putPage(mfn);
+  return rc;
+}
+
+function machphys(call: Call, pg: number, ma: number, lo: number, hi: number): number {
+  const ft = call.xen.frames;
+  const mfn = Math.floor(ma / 4096);
+  if (!ft.getPage(mfn, pg)) return -EINVAL;
+  const owner = ft.ownerOf(pg);
+  if ("setPfn" in owner) {
+    const mm = owner as DomainMemory;
+    if (hi === 0 && lo < ft.limit) mm.setPfn(mfn, lo);
+    else {
+      mm.forget(mfn);
+      ft.m2p.set(mfn, lo, hi);
+    }
+  } else ft.m2p.set(mfn, lo, hi);
+  ft.putPage(mfn);
+  return 0;
+}

@@ -1,0 +1,184 @@
+/**
+ * HYPERVISOR_mmuext_op: pins, roots, TLB and cache flushes, LDT, clearing and copying pages.
+ */
+import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM } from "../../abi/errno.js";
+import {
+  MMUEXT_CLEAR_PAGE,
+  MMUEXT_COPY_PAGE,
+  MMUEXT_FLUSH_CACHE,
+  MMUEXT_FLUSH_CACHE_GLOBAL,
+  MMUEXT_INVLPG_ALL,
+  MMUEXT_INVLPG_LOCAL,
+  MMUEXT_INVLPG_MULTI,
+  MMUEXT_MARK_SUPER,
+  MMUEXT_NEW_BASEPTR,
+  MMUEXT_NEW_USER_BASEPTR,
+  MMUEXT_PIN_L1_TABLE,
+  MMUEXT_PIN_L2_TABLE,
+  MMUEXT_PIN_L3_TABLE,
+  MMUEXT_PIN_L4_TABLE,
+  MMUEXT_SET_LDT,
+  MMUEXT_TLB_FLUSH_ALL,
+  MMUEXT_TLB_FLUSH_LOCAL,
+  MMUEXT_TLB_FLUSH_MULTI,
+  MMUEXT_UNMARK_SUPER,
+  MMUEXT_UNPIN_TABLE,
+  mmuext_op,
+} from "../../abi/xen.js";
+import type { Call } from "../hypercalls/call.js";
+import type { DomainMemory } from "./domain-memory.js";
+import { PGT_writable_page } from "./frame-table.js";
+import { MMU_UPDATE_PREEMPTED } from "./mmu-update.js";
+import { readVcpuMask } from "./flush.js";
+import { addrOk, advanceArg, isNull, pageOwner, toVa, u64, view } from "./util.js";
+
+const BATCH = 64;
+const PREEMPT_EVERY = 8;
+
+export function doMmuextOp(call: Call): number {
+  let count = call.lo(1);
+  if (count === MMU_UPDATE_PREEMPTED && isNull(call, 0)) return call.lo(3) | 0;
+  const hasDone = !isNull(call, 2);
+  let before = 0;
+  if (count >= MMU_UPDATE_PREEMPTED) {
+    count -= MMU_UPDATE_PREEMPTED;
+    if (hasDone) {
+      const b = call.guest.copyFrom(call.va(2), 4);
+      if (b !== null) before = view(b).getUint32(0, true);
+    }
+  }
+  const pg = pageOwner(call, call.lo(3) & 0xffff);
+  if (pg < 0) return pg;
+  const owner = call.xen.frames.ownerOf(pg);
+  if (!("setPfn" in owner)) return -EINVAL;
+  const mm = owner as DomainMemory;
+
+  const base = call.va(0);
+  let v: DataView | null = null;
+  let from = 0;
+  let to = 0;
+  let i = 0;
+  let rc = 0;
+  while (i < count) {
+    if (i !== 0 && i % PREEMPT_EVERY === 0 && call.preempt()) {
+      if (hasDone) call.guest.write32(call.va(2), before + i);
+      advanceArg(call, 0, i * mmuext_op.size);
+      call.setArg(1, (count - i + MMU_UPDATE_PREEMPTED) >>> 0, 0);
+      return call.restart();
+    }
+    if (v === null || i >= to) {
+      let n = Math.min(BATCH, count - i);
+      let raw = call.guest.copyFrom(base + i * mmuext_op.size, n * mmuext_op.size);
+      if (raw === null && n > 1) raw = call.guest.copyFrom(base + i * mmuext_op.size, (n = 1) * mmuext_op.size);
+      if (raw === null) {
+        rc = -EFAULT;
+        break;
+      }
+      v = view(raw);
+      from = i;
+      to = i + n;
+    }
+    const at = (i - from) * mmuext_op.size;
+    const cmd = v.getUint32(at, true);
+    rc = one(call, mm, cmd, v, at);
+    if (call.xen.trace.on)
+      call.xen.trace.emit({
+        kind: "pagetable",
+        time: call.xen.clock.now(),
+        domid: call.domain.domid,
+        vcpu: call.vcpu.id,
+        name: "mmuext_op",
+        args: { cmd, arg1: u64(v, at + mmuext_op.arg1), arg2: u64(v, at + mmuext_op.arg2) },
+        result: rc,
+      });
+    if (rc !== 0) break;
+    i++;
+  }
+  if (hasDone) call.guest.write32(call.va(2), before + i);
+  return rc;
+}
+
+function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number): number {
+  const ft = call.xen.frames;
+  const own = mm === call.domain.mm;
+  switch (cmd) {
+    case MMUEXT_PIN_L1_TABLE:
+    case MMUEXT_PIN_L2_TABLE:
+    case MMUEXT_PIN_L3_TABLE:
+    case MMUEXT_PIN_L4_TABLE:
+      if (mm.dying) return -EINVAL;
+      return mm.pin(u64(v, at + mmuext_op.arg1), (cmd - MMUEXT_PIN_L1_TABLE + 1) as 1 | 2 | 3 | 4);
+    case MMUEXT_UNPIN_TABLE:
+      return mm.unpin(u64(v, at + mmuext_op.arg1));
+
+    case MMUEXT_NEW_BASEPTR:
+      return own ? call.vcpu.mm.newBaseptr(u64(v, at + mmuext_op.arg1)) : -EPERM;
+    case MMUEXT_NEW_USER_BASEPTR:
+      return own ? call.vcpu.mm.newUserBaseptr(u64(v, at + mmuext_op.arg1)) : -EPERM;
+
+    case MMUEXT_TLB_FLUSH_LOCAL:
+    case MMUEXT_TLB_FLUSH_ALL:
+      if (!own) return -EPERM;
+      ft.flushTlb();
+      return 0;
+    case MMUEXT_INVLPG_LOCAL:
+    case MMUEXT_INVLPG_ALL:
+      if (!own) return -EPERM;
+      invlpg(call, v, at);
+      return 0;
+    case MMUEXT_TLB_FLUSH_MULTI:
+    case MMUEXT_INVLPG_MULTI:
+      if (!own) return -EPERM;
+      if (readVcpuMask(call, toVa(v.getUint32(at + mmuext_op.arg2, true), v.getUint32(at + mmuext_op.arg2 + 4, true))) !== 0) return -EINVAL;
+      if (cmd === MMUEXT_TLB_FLUSH_MULTI) ft.flushTlb();
+      else invlpg(call, v, at);
+      return 0;
+
+    case MMUEXT_FLUSH_CACHE:
+    case MMUEXT_FLUSH_CACHE_GLOBAL:
+      if (!own) return -EPERM;
+      // Caches are coherent here; only domains with hardware may ask.
+      return call.domain.privileged ? 0 : -EACCES;
+
+    case MMUEXT_SET_LDT:
+      if (!own) return -EPERM;
+      return call.vcpu.mm.setLdt(
+        toVa(v.getUint32(at + mmuext_op.arg1, true), v.getUint32(at + mmuext_op.arg1 + 4, true)),
+        v.getUint32(at + mmuext_op.arg2, true),
+      );
+
+    case MMUEXT_CLEAR_PAGE: {
+      const mfn = u64(v, at + mmuext_op.arg1);
+      if (ft.getPageAndType(mfn, mm.id, PGT_writable_page) !== 0) return -EINVAL;
+      mm.markDirty(mfn);
+      ft.mem.zeroFrame(mfn);
+      ft.putPageAndType(mfn);
+      return 0;
+    }
+    case MMUEXT_COPY_PAGE: {
+      const src = u64(v, at + mmuext_op.arg2);
+      const dst = u64(v, at + mmuext_op.arg1);
+      if (!ft.getPage(src, mm.id)) return -EINVAL;
+      if (ft.getPageAndType(dst, mm.id, PGT_writable_page) !== 0) {
+        ft.putPage(src);
+        return -EINVAL;
+      }
+      mm.markDirty(dst);
+      ft.mem.copyFrame(dst, src);
+      ft.putPageAndType(dst);
+      ft.putPage(src);
+      return 0;
+    }
+
+    case MMUEXT_MARK_SUPER:
+    case MMUEXT_UNMARK_SUPER:
+      return -EOPNOTSUPP;
+    default:
+      return -ENOSYS;
+  }
+}
+
+function invlpg(call: Call, v: DataView, at: number): void {
+  const va = toVa(v.getUint32(at + mmuext_op.arg1, true), v.getUint32(at + mmuext_op.arg1 + 4, true));
+  if (addrOk(va)) call.xen.cpu.invlpg(va);
+}

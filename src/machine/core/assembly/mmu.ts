@@ -1,0 +1,342 @@
+/**
+ * The memory management unit: page walks, the software TLB's miss path, page-crossing accesses, and the watch over pages with code.
+ *
+ * Source: SDM vol. 3, chapter 4 (4-level, PAE and 32-bit paging; access rights 4.6; accessed and dirty flags 4.8).
+ * Invariants: a write-array entry exists only for a page whose leaf is writable and dirty and whose frame holds no code.
+ */
+import {
+  BOUNCE, CODE_MASK, CR0, CR4, EFER, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, LEVELS, MODE, MODE_BITS_64, MODE_BITS_MASK,
+  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES,
+} from "../generated/layout";
+
+/** Host side: code in [offset, offset+len) of the frame was written; drop what was made from it. */
+@external("env", "invalidate")
+declare function invalidate(frame: u32, offset: u32, len: u32): void;
+
+/** Exit.EXCEPTION of exits.ts. */
+const EXCEPTION: u32 = 2;
+/** Error code marker: a non-canonical address; the host side decides between #GP and #SS. */
+const NON_CANONICAL: i32 = -2;
+
+const READ: i32 = 0;
+const WRITE: i32 = 1;
+const EXEC: i32 = 2;
+
+const ADDR: u64 = 0x000ffffffffff000;
+
+let frames: u32 = 0;
+/** Set when a store to decoded code made a region leave: the dispatcher interprets one block. */
+export let forceInterp: bool = false;
+export function clearForceInterp(): void {
+  forceInterp = false;
+}
+
+export function setFrames(n: u32): void {
+  frames = n;
+}
+
+export function recordFault(vector: i32, error: i32): void {
+  store<u32>(EXIT_REASON, EXCEPTION);
+  store<i32>(EXIT_VECTOR, vector);
+  store<i32>(EXIT_ERROR, error);
+}
+
+export function recordExit(reason: i32, vector: i32): void {
+  store<i32>(EXIT_REASON, reason);
+  store<i32>(EXIT_VECTOR, vector);
+  store<i32>(EXIT_ERROR, -1);
+}
+
+function pageFault(va: u64, error: i32): u32 {
+  recordFault(14, error);
+  store<u64>(EXIT_CR2, va);
+  return 0;
+}
+
+function canonical(va: u64): bool {
+  return (<i64>(va << 16) >> 16) == <i64>va;
+}
+
+/**
+ * Walk the tables of `space`. Returns the machine address of `va`, or 0 after recording the fault (if `quiet`, without a trace and
+ * without setting accessed or dirty bits). `user`: the access is a user-mode one.
+ */
+export function walk(va: u64, access: i32, space: u32, user: bool, quiet: bool): u32 {
+  const levels = load<i32>(LEVELS + space * 4);
+  if (levels == 0) {
+    const pa = <u32>va;
+    return va >> 32 == 0 && pa >>> 12 < frames ? pa : 0;
+  }
+  if (levels == 2) return walk32(<u32>va, access, space, user, quiet);
+  let table: u64 = <u64>load<u32>(ROOT + space * 4);
+  const err: i32 = (access == WRITE ? 2 : 0) | (user ? 4 : 0) | (access == EXEC && (load<u64>(EFER) & 0x800) != 0 ? 16 : 0);
+  if (levels == 4 && !canonical(va)) {
+    if (!quiet) recordFault(13, NON_CANONICAL);
+    return 0;
+  }
+  let rw: u64 = 2;
+  let us: u64 = 4;
+  let nx: u64 = 0;
+  let level = levels;
+  let shift: u64 = 12 + 9 * (<u64>level - 1);
+  for (;;) {
+    const index: u64 = (va >> shift) & (levels == 3 && level == 3 ? 3 : 511);
+    const at = <u32>table + (<u32>index << 3);
+    const pte = load<u64>(at);
+    if ((pte & 1) == 0) return quiet ? 0 : pageFault(va, err);
+    if (levels == 3 && level == 3) {
+      // PDPTEs carry no rights.
+    } else {
+      rw &= pte;
+      us &= pte;
+      nx |= pte >> 63;
+    }
+    const leaf = level == 1 || ((pte & 0x80) != 0 && level <= 3 && !(levels == 3 && level == 3));
+    if (((pte & ADDR) >> 12) >= <u64>frames) return quiet ? 0 : pageFault(va, err | 9);
+    if (leaf) {
+      if (access == WRITE && rw == 0 && (user || (load<u64>(CR0) & 0x10000) != 0)) return quiet ? 0 : pageFault(va, err | 1);
+      if (user && us == 0) return quiet ? 0 : pageFault(va, err | 1);
+      if (access == EXEC && nx != 0 && (load<u64>(EFER) & 0x800) != 0) return quiet ? 0 : pageFault(va, err | 1);
+      if (access == EXEC && !user && us != 0 && (load<u64>(CR4) & 0x100000) != 0) return quiet ? 0 : pageFault(va, err | 1);
+      if (!quiet) {
+        const want: u64 = access == WRITE ? 0x60 : 0x20;
+        if ((pte & want) != want) store<u64>(at, pte | want);
+      }
+      const mask: u64 = (<u64>1 << shift) - 1;
+      return <u32>((pte & ADDR & ~mask) | (va & mask));
+    }
+    if (!quiet && (pte & 0x20) == 0 && !(levels == 3 && level == 3)) store<u64>(at, pte | 0x20);
+    table = pte & ADDR;
+    level--;
+    shift -= 9;
+  }
+  return 0;
+}
+
+/** 32-bit non-PAE paging (two levels, 4-byte entries). */
+function walk32(va: u32, access: i32, space: u32, user: bool, quiet: bool): u32 {
+  const err: i32 = (access == WRITE ? 2 : 0) | (user ? 4 : 0);
+  const pdeAt = load<u32>(ROOT + space * 4) + ((va >>> 22) << 2);
+  const pde = load<u32>(pdeAt);
+  if ((pde & 1) == 0) return quiet ? 0 : pageFault(va, err);
+  const wp = (load<u64>(CR0) & 0x10000) != 0;
+  if ((pde & 0x80) != 0 && (load<u64>(CR4) & 0x10) != 0) {
+    if ((access == WRITE && (pde & 2) == 0 && (user || wp)) || (user && (pde & 4) == 0)) return quiet ? 0 : pageFault(va, err | 1);
+    if (pde >>> 12 >= frames) return quiet ? 0 : pageFault(va, err | 9);
+    const want: u32 = access == WRITE ? 0x60 : 0x20;
+    if (!quiet && (pde & want) != want) store<u32>(pdeAt, pde | want);
+    return (pde & 0xffc00000) | (va & 0x3fffff);
+  }
+  if (pde >>> 12 >= frames) return quiet ? 0 : pageFault(va, err | 9);
+  const pteAt = (pde & 0xfffff000) + (((va >>> 12) & 1023) << 2);
+  const pte = load<u32>(pteAt);
+  if ((pte & 1) == 0) return quiet ? 0 : pageFault(va, err);
+  const both = pde & pte;
+  if ((access == WRITE && (both & 2) == 0 && (user || wp)) || (user && (both & 4) == 0)) return quiet ? 0 : pageFault(va, err | 1);
+  if (pte >>> 12 >= frames) return quiet ? 0 : pageFault(va, err | 9);
+  if (!quiet) {
+    if ((pde & 0x20) == 0) store<u32>(pdeAt, pde | 0x20);
+    const want: u32 = access == WRITE ? 0x60 : 0x20;
+    if ((pte & want) != want) store<u32>(pteAt, pte | want);
+  }
+  return (pte & 0xfffff000) | (va & 0xfff);
+}
+
+// @ts-ignore: decorator
+@inline
+function modeSpace(): u32 {
+  return (load<u32>(MODE) & MODE_SPACE) != 0 ? 1 : 0;
+}
+// @ts-ignore: decorator
+@inline
+function modeUser(): bool {
+  return ((load<u32>(MODE) >>> MODE_CPL_SHIFT) & 3) == 3;
+}
+// @ts-ignore: decorator
+@inline
+function clip(va: u64): u64 {
+  return (load<u32>(MODE) & MODE_BITS_MASK) == MODE_BITS_64 ? va : va & 0xffffffff;
+}
+
+// @ts-ignore: decorator
+@inline
+function slot(va: u64, space: u32, write: u32): u32 {
+  return TLB + space * 2 * TLB_ARRAY_SIZE + write * TLB_ARRAY_SIZE + ((<u32>(va >> 12) & (TLB_ENTRIES - 1)) << 4);
+}
+
+function fill(at: u32, va: u64, maddr: u32): void {
+  store<u64>(at, va & ~0xfff);
+  store<u32>(at + 8, (maddr & ~0xfff) - <u32>(va & ~0xfff));
+}
+
+/** Machine address for a read of the byte at `va`; 0 = fault recorded. */
+function addrR(va: u64): u32 {
+  const space = modeSpace();
+  const at = slot(va, space, 0);
+  if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
+  const maddr = walk(va, READ, space, modeUser(), false);
+  if (maddr != 0) fill(at, va, maddr);
+  return maddr;
+}
+
+/** Machine address for a write; 0 = fault recorded. Fills the write array unless the frame holds code. */
+function addrW(va: u64): u32 {
+  const space = modeSpace();
+  const at = slot(va, space, 1);
+  if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
+  const maddr = walk(va, WRITE, space, modeUser(), false);
+  if (maddr != 0 && load<u64>(CODE_MASK + (maddr >>> 12) * 8) == 0) fill(at, va, maddr);
+  return maddr;
+}
+
+/** Does [maddr, maddr+size), within one frame, touch decoded code? */
+// @ts-ignore: decorator
+@inline
+function hitsCode(maddr: u32, size: u32): bool {
+  const mask = load<u64>(CODE_MASK + (maddr >>> 12) * 8);
+  if (mask == 0) return false;
+  const first = (maddr & 0xfff) >>> 6;
+  const last = ((maddr & 0xfff) + size - 1) >>> 6;
+  const n = <u64>(last - first);
+  const bits: u64 = (n == 63 ? ~(<u64>0) : (<u64>2 << n) - 1) << first;
+  return (mask & bits) != 0;
+}
+
+/** Staged write: parts to copy from the bounce buffer when it is committed. */
+let staged: bool = false;
+let part1: u32 = 0;
+let len1: u32 = 0;
+let part2: u32 = 0;
+let len2: u32 = 0;
+
+export function translateR(va: u64, size: i32): u32 {
+  va = clip(va);
+  const room: u32 = 4096 - (<u32>va & 0xfff);
+  if (<u32>size <= room) return addrR(va);
+  const h1 = addrR(va);
+  if (h1 == 0) return 0;
+  const h2 = addrR(clip(va + room));
+  if (h2 == 0) return 0;
+  memory.copy(BOUNCE, h1, room);
+  memory.copy(BOUNCE + room, h2, <u32>size - room);
+  return BOUNCE;
+}
+
+function stage(va: u64, size: u32, room: u32): u32 {
+  const h1 = addrW(va);
+  if (h1 == 0) return 0;
+  part1 = h1;
+  len1 = size;
+  len2 = 0;
+  if (size > room) {
+    len1 = room;
+    const h2 = addrW(clip(va + room));
+    if (h2 == 0) return 0;
+    part2 = h2;
+    len2 = size - room;
+    memory.copy(BOUNCE + room, h2, len2);
+  }
+  memory.copy(BOUNCE, h1, len1);
+  staged = true;
+  return BOUNCE;
+}
+
+export function translateW(va: u64, size: i32): u32 {
+  va = clip(va);
+  const room: u32 = 4096 - (<u32>va & 0xfff);
+  if (<u32>size > room) return stage(va, <u32>size, room);
+  const h = addrW(va);
+  if (h == 0 || !hitsCode(h, <u32>size)) return h;
+  return stage(va, <u32>size, room);
+}
+
+/** The translator's store check: a store that would hit decoded code leaves the region instead (0, no exit recorded). */
+export function translateWx(va: u64, size: i32): u32 {
+  const h = translateW(va, size);
+  if (h == BOUNCE && (hitsCode(part1, len1) || (len2 != 0 && hitsCode(part2, len2)))) {
+    staged = false;
+    forceInterp = true;
+    store<u32>(EXIT_REASON, 0);
+    return 0;
+  }
+  return h;
+}
+
+export function commitW(): void {
+  if (!staged) return;
+  staged = false;
+  const code1 = hitsCode(part1, len1);
+  const code2 = len2 != 0 && hitsCode(part2, len2);
+  memory.copy(part1, BOUNCE, len1);
+  if (len2 != 0) memory.copy(part2, BOUNCE + len1, len2);
+  if (code1 || code2) {
+    store<u32>(SMC_PENDING, 1);
+    if (code1) invalidate(part1 >>> 12, part1 & 0xfff, len1);
+    if (code2) invalidate(part2 >>> 12, part2 & 0xfff, len2);
+  }
+}
+
+/** Host address of the byte at `va` if its page may be read, else 0, recording nothing. */
+export function pageR(va: u64): u32 {
+  va = clip(va);
+  const space = modeSpace();
+  const at = slot(va, space, 0);
+  if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
+  if (walk(va, READ, space, modeUser(), true) == 0) return 0;
+  return addrR(va);
+}
+
+/** Host address of the byte at `va` if its page may be written and holds no code, else 0, recording nothing. */
+export function pageW(va: u64): u32 {
+  va = clip(va);
+  const space = modeSpace();
+  const at = slot(va, space, 1);
+  if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
+  const maddr = walk(va, WRITE, space, modeUser(), true);
+  if (maddr == 0 || load<u64>(CODE_MASK + (maddr >>> 12) * 8) != 0) return 0;
+  return addrW(va);
+}
+
+/** For the host side: as the guest at its present privilege. */
+export function translate(lo: u32, hi: u32, access: i32): u32 {
+  const va = clip((<u64>hi << 32) | <u64>lo);
+  if (access == WRITE) return addrW(va);
+  if (access == READ) return addrR(va);
+  return walk(va, EXEC, modeSpace(), modeUser(), false);
+}
+
+/** For the host side: whatever the rights, without effects. */
+export function peek(lo: u32, hi: u32, space: u32): u32 {
+  return walk((<u64>hi << 32) | <u64>lo, READ, space, false, true);
+}
+
+export function flushTlbArrays(): void {
+  for (let i: u32 = 0; i < 4; i++) {
+    const base = TLB + i * TLB_ARRAY_SIZE;
+    // 0x01 in every byte is a tag that no page has.
+    memory.fill(base, 1, TLB_ARRAY_SIZE);
+  }
+}
+
+export function flushPage(lo: u32, hi: u32): void {
+  const va = ((<u64>hi << 32) | <u64>lo) & ~0xfff;
+  for (let s: u32 = 0; s < 2; s++) {
+    for (let w: u32 = 0; w < 2; w++) {
+      const at = slot(va, s, w);
+      if (load<u64>(at) == va) store<u64>(at, 1);
+    }
+  }
+}
+
+/** A frame now holds code: no write-array entry may lead to it. */
+export function dropWriters(frame: u32): void {
+  const page = frame << 12;
+  for (let s: u32 = 0; s < 2; s++) {
+    const base = TLB + s * 2 * TLB_ARRAY_SIZE + TLB_ARRAY_SIZE;
+    for (let i: u32 = 0; i < TLB_ENTRIES; i++) {
+      const at = base + (i << 4);
+      const tag = load<u64>(at);
+      if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
+    }
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * The dispatcher and the interpreter's loop: find the code at RIP, run its region if it has one, else its records one by one.
+ *
+ * Code is found by virtual address and mode in the jump cache, whose entries are good for one epoch (every change of a mapping starts
+ * a new one); behind it by machine address and mode in the block hash, so that code is decoded once however often it is mapped.
+ */
+import {
+  BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
+  BLOCK_REGION, BUDGET, CODE_PAGE, EFL, EXIT_REASON, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGION_SIZE, RIP, SEG_BASE,
+  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT,
+} from "../generated/layout";
+import { clearForceInterp, flushPage, flushTlbArrays, forceInterp, walk } from "./mmu";
+import { TSC_PER_NS } from "./tsc";
+
+/** Nanoseconds since machine start. */
+@external("env", "now")
+declare function now(): f64;
+
+const BUDGET_EXIT: u32 = 1;
+const DECODE_EXIT: u32 = 9;
+const HOT_EXIT: u32 = 10;
+const STEP_EXIT: u32 = 11;
+const TF: u32 = 0x100;
+
+let epoch: u32 = 1;
+let threshold: u32 = 500;
+/** Hot blocks that make the dispatcher return to the host side. */
+let hotBatch: u32 = 8;
+/** Machine address of the code that the host side should decode. */
+let codeMaddr: u32 = 0;
+export function lastCodeMaddr(): u32 {
+  return codeMaddr;
+}
+export function setHotness(t: u32, batch: u32): void {
+  threshold = t;
+  hotBatch = batch;
+}
+
+/** A mapping changed: what the jump cache and the regions knew about virtual addresses no longer counts. */
+export function newEpoch(): void {
+  epoch++;
+  if (epoch >= 1 << 21) {
+    epoch = 1;
+    memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
+    memory.fill(REGIONS, 0, 65536 * REGION_SIZE);
+  }
+}
+export function flushTlb(): void {
+  flushTlbArrays();
+  newEpoch();
+}
+export function invlpg(lo: u32, hi: u32): void {
+  flushPage(lo, hi);
+  newEpoch();
+}
+
+export function rdtsc(): u64 {
+  return <u64>(now() * TSC_PER_NS);
+}
+
+// @ts-ignore: decorator
+@inline
+function cacheSlot(rip: u64): u32 {
+  const r = <u32>rip;
+  return JUMP_CACHE + (((r ^ (r >>> 12)) & (JUMP_CACHE_ENTRIES - 1)) << 4);
+}
+
+export function blockHash(maddr: u32, mode: u32): u32 {
+  return BLOCK_HASH + ((((maddr * 0x9e3779b1) >>> 13) ^ mode) & (BLOCK_HASH_ENTRIES - 1)) * 4;
+}
+
+/** Linear address of RIP. */
+// @ts-ignore: decorator
+@inline
+function linearRip(rip: u64, mode: u32): u64 {
+  return (mode & MODE_BITS_MASK) == MODE_BITS_64 ? rip : (rip + load<u64>(SEG_BASE + 8)) & 0xffffffff;
+}
+
+/** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
+function lookup(rip: u64, mode: u32, at: u32): u32 {
+  const lin = linearRip(rip, mode);
+  const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
+  const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;
+  const maddr = walk(lin, 2, space, user, false);
+  if (maddr == 0) return 0;
+  for (let b = load<u32>(blockHash(maddr, mode)); b != 0; b = load<u32>(b + BLOCK_NEXT)) {
+    if (load<u32>(b + BLOCK_MADDR) != maddr || load<u32>(b + BLOCK_MODE) != mode) continue;
+    const page2 = load<u32>(b + BLOCK_PAGE2);
+    if (page2 != 0) {
+      const second = walk((lin | 0xfff) + 1, 2, space, user, false);
+      if (second == 0) return 0;
+      if (second != page2) continue;
+    }
+    store<u64>(at, rip);
+    store<u32>(at + 8, (epoch << 10) | mode);
+    store<u32>(at + 12, b);
+    return b;
+  }
+  codeMaddr = maddr;
+  store<u32>(EXIT_REASON, DECODE_EXIT);
+  return 0;
+}
+
+/** Are the region's pages mapped as they were when it was made? */
+function regionValid(region: u32, mode: u32): bool {
+  const d = REGIONS + region * REGION_SIZE;
+  if (load<u32>(d) == epoch) return true;
+  const n = load<u32>(d, 4);
+  let p = load<u32>(d, 8);
+  const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
+  const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;
+  for (let i: u32 = 0; i < n; i++, p += 16) {
+    if (walk(load<u64>(p), 2, space, user, true) != load<u32>(p, 8)) return false;
+  }
+  store<u32>(d, epoch);
+  return true;
+}
+
+/** With RFLAGS.TF set the host side runs instruction by instruction. */
+let stepping: bool = false;
+export function step(): void {
+  stepping = true;
+  store<i32>(BUDGET, 1);
+  run();
+  stepping = false;
+}
+
+/** Run until something needs the host side: EXIT_REASON says what. */
+export function run(): void {
+  store<u32>(EXIT_REASON, 0);
+  for (;;) {
+    let budget = load<i32>(BUDGET);
+    if ((load<u32>(EFL) & TF) != 0 && !stepping) {
+      store<u32>(EXIT_REASON, STEP_EXIT);
+      return;
+    }
+    if (budget <= 0) {
+      store<u32>(EXIT_REASON, BUDGET_EXIT);
+      return;
+    }
+    const rip = load<u64>(RIP);
+    const mode = load<u32>(MODE);
+    const at = cacheSlot(rip);
+    let block: u32;
+    if (load<u64>(at) == rip && load<u32>(at, 8) == ((epoch << 10) | mode)) block = load<u32>(at, 12);
+    else {
+      block = lookup(rip, mode, at);
+      if (block == 0) return;
+    }
+    const region = load<u32>(block, BLOCK_REGION);
+    if (region != 0 && !forceInterp && !stepping && regionValid(region, mode)) {
+      const st = call_indirect<i32>(region, load<u32>(block, BLOCK_ENTRY));
+      if (st != 0) return;
+      continue;
+    }
+    clearForceInterp();
+    const count = load<u32>(block, BLOCK_COUNT) + 1;
+    store<u32>(block, count, BLOCK_COUNT);
+    if (count == threshold) {
+      const n = load<u32>(HOT_LIST);
+      if (n < HOT_MAX) {
+        store<u32>(HOT_LIST + 4 + n * 4, block);
+        store<u32>(HOT_LIST, n + 1);
+        if (n + 1 >= hotBatch) {
+          store<u32>(EXIT_REASON, HOT_EXIT);
+          return;
+        }
+      }
+    }
+    const lin = linearRip(rip, mode);
+    const page = rip - (lin & 0xfff);
+    store<u64>(CODE_PAGE, page);
+    let rec = block + BLOCK_HEADER;
+    const n = <i32>load<u32>(block, BLOCK_N);
+    const last = n <= budget ? rec + <u32>n * REC_SIZE : rec + <u32>budget * REC_SIZE;
+    const first = rec;
+    let st: i32 = ST_NEXT;
+    while (rec != last) {
+      st = call_indirect<i32>(load<u32>(rec), rec);
+      if (st != ST_NEXT) break;
+      rec += REC_SIZE;
+    }
+    if (st == ST_NEXT) {
+      // Fell through (block end, or budget spent): continue at the record's own address.
+      store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
+      store<i32>(BUDGET, budget - <i32>((rec - first) / REC_SIZE));
+      continue;
+    }
+    const done = <i32>((rec - first) / REC_SIZE);
+    if (st == ST_JUMP) {
+      store<i32>(BUDGET, budget - done - 1);
+    } else if (st == ST_AT) {
+      store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
+      const left = load<u32>(EXIT_REASON) != 0;
+      // A restart (a long string operation) must not run for free for ever.
+      store<i32>(BUDGET, budget - done - (left ? 0 : 1));
+      if (left) return;
+    } else {
+      store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS) + <u64>load<u8>(rec, REC_LEN));
+      store<i32>(BUDGET, budget - done - 1);
+      store<u32>(SMC_PENDING, 0);
+      if (st == ST_AFTER) return;
+    }
+    if ((mode & MODE_BITS_MASK) != MODE_BITS_64) store<u64>(RIP, load<u64>(RIP) & 0xffffffff);
+  }
+}

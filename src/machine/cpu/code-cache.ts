@@ -1,0 +1,175 @@
+/**
+ * Decoded code: blocks by machine address and mode, in the engine's arena, and the watch that drops them when their bytes change.
+ *
+ * Invariant: a block or region exists only while every granule of its bytes has its bit set in CODE_MASK, so that no store to them can
+ * go unseen (mmu.ts keeps such frames out of the write TLB; PhysMem checks the host side's writes).
+ */
+import {
+  BLOCK_HASH,
+  BLOCK_HASH_END,
+  BLOCK_HEADER,
+  BLOCK_MADDR,
+  BLOCK_MODE,
+  BLOCK_N,
+  BLOCK_NEXT,
+  BLOCK_PAGE2,
+  BLOCK_REGION,
+  CODE_MASK,
+  CODE_MASK_END,
+  HOT_LIST,
+  RECORDS,
+  RECORDS_END,
+  REC_SIZE,
+} from "../layout.js";
+import type { Mfn, PhysMem } from "../memory.js";
+
+export interface CodeRange {
+  maddr: number;
+  len: number;
+}
+
+/** Something made from guest code bytes. */
+export interface CodeUnit {
+  readonly ranges: readonly CodeRange[];
+  /** Forget it: its bytes have changed. */
+  drop(): void;
+}
+
+/** What of the core the cache needs. */
+export interface CacheCore {
+  blockHash(maddr: number, mode: number): number;
+  dropWriters(frame: number): void;
+  newEpoch(): void;
+}
+
+export class CodeCache {
+  private next = RECORDS;
+  private readonly byFrame = new Map<Mfn, Set<CodeUnit>>();
+  /** Units dropped because their bytes changed. */
+  invalidations = 0;
+  constructor(
+    private readonly mem: PhysMem,
+    private readonly core: CacheCore,
+  ) {}
+
+  get used(): number {
+    return this.next - RECORDS;
+  }
+
+  /** Space in the arena, 16-byte aligned; 0 when it is full (the caller resets everything). */
+  allocate(bytes: number): number {
+    const at = this.next;
+    if (at + bytes > RECORDS_END) return 0;
+    this.next = (at + bytes + 15) & ~15;
+    return at;
+  }
+
+  /** Watch a unit's bytes. */
+  watch(unit: CodeUnit): void {
+    for (const r of unit.ranges) {
+      const frame = r.maddr >>> 12;
+      let units = this.byFrame.get(frame);
+      if (units === undefined) {
+        units = new Set();
+        this.byFrame.set(frame, units);
+      }
+      units.add(unit);
+      this.mark(frame, r);
+    }
+  }
+
+  private mark(frame: Mfn, r: CodeRange): void {
+    const word = (CODE_MASK + frame * 8) >>> 2;
+    const u32 = this.mem.u32;
+    const fresh = u32[word] === 0 && u32[word + 1] === 0;
+    const first = (r.maddr & 4095) >>> 6;
+    const last = ((r.maddr & 4095) + r.len - 1) >>> 6;
+    for (let g = first; g <= last; g++) {
+      u32[word + (g >>> 5)] = (u32[word + (g >>> 5)] as number) | (1 << (g & 31));
+    }
+    if (fresh) this.core.dropWriters(frame);
+  }
+
+  /** Insert a block into the hash; `at` is its header's address. */
+  insert(at: number, maddr: number, mode: number): void {
+    const head = this.core.blockHash(maddr, mode) >>> 2;
+    this.mem.u32[(at + BLOCK_NEXT) >>> 2] = this.mem.u32[head] as number;
+    this.mem.u32[head] = at;
+  }
+
+  /** The block decoded at a machine address, or 0. */
+  find(maddr: number, mode: number): number {
+    const u32 = this.mem.u32;
+    for (let b = u32[this.core.blockHash(maddr, mode) >>> 2] as number; b !== 0; b = u32[(b + BLOCK_NEXT) >>> 2] as number) {
+      if (u32[(b + BLOCK_MADDR) >>> 2] === maddr && u32[(b + BLOCK_MODE) >>> 2] === mode) return b;
+    }
+    return 0;
+  }
+
+  unlink(at: number): void {
+    const u32 = this.mem.u32;
+    const maddr = u32[(at + BLOCK_MADDR) >>> 2] as number;
+    let link = this.core.blockHash(maddr, u32[(at + BLOCK_MODE) >>> 2] as number) >>> 2;
+    for (;;) {
+      const b = u32[link] as number;
+      if (b === 0) return;
+      if (b === at) {
+        u32[link] = u32[(b + BLOCK_NEXT) >>> 2] as number;
+        return;
+      }
+      link = (b + BLOCK_NEXT) >>> 2;
+    }
+  }
+
+  /** Bytes [offset, offset+len) of a frame are being changed. */
+  invalidate(frame: Mfn, offset: number, len: number): void {
+    const units = this.byFrame.get(frame);
+    if (units === undefined) return;
+    const from = frame * 4096 + (offset & ~63);
+    const to = frame * 4096 + offset + len;
+    let dropped = false;
+    for (const u of units) {
+      if (!u.ranges.some((r) => r.maddr < to && (r.maddr + r.len > from))) continue;
+      this.forget(u);
+      dropped = true;
+    }
+    this.remask(frame);
+    if (dropped) this.core.newEpoch();
+  }
+
+  private forget(u: CodeUnit): void {
+    for (const r of u.ranges) this.byFrame.get(r.maddr >>> 12)?.delete(u);
+    u.drop();
+    this.invalidations++;
+  }
+
+  private remask(frame: Mfn): void {
+    const word = (CODE_MASK + frame * 8) >>> 2;
+    this.mem.u32[word] = 0;
+    this.mem.u32[word + 1] = 0;
+    const units = this.byFrame.get(frame);
+    if (units === undefined) return;
+    if (units.size === 0) this.byFrame.delete(frame);
+    for (const u of units) for (const r of u.ranges) if (r.maddr >>> 12 === frame) this.mark(frame, r);
+  }
+
+  /** Forget everything: the arena is full. */
+  reset(): void {
+    for (const units of this.byFrame.values()) for (const u of units) u.drop();
+    this.byFrame.clear();
+    this.mem.u32.fill(0, CODE_MASK >>> 2, CODE_MASK_END >>> 2);
+    this.mem.u32.fill(0, BLOCK_HASH >>> 2, BLOCK_HASH_END >>> 2);
+    this.mem.u32[HOT_LIST >>> 2] = 0;
+    this.next = RECORDS;
+    this.core.newEpoch();
+  }
+}
+
+export const blockField = {
+  region: BLOCK_REGION >>> 2,
+  n: BLOCK_N >>> 2,
+  maddr: BLOCK_MADDR >>> 2,
+  mode: BLOCK_MODE >>> 2,
+  page2: BLOCK_PAGE2 >>> 2,
+};
+export const blockBytes = (records: number): number => BLOCK_HEADER + records * REC_SIZE;

@@ -1,0 +1,676 @@
+/**
+ * The CPU: the loaded vCPU's state and the engine that runs it.
+ *
+ * The state block lives at fixed addresses of the linear memory (layout.ts), where generated code works on it; a vCPU that is not
+ * loaded keeps its bytes in a `CpuContext`. `run` alternates between the core's dispatcher (WebAssembly) and what the host side does for
+ * it: decoding new blocks, translating hot ones, system instructions.
+ */
+import type { Clock } from "../clock.js";
+import {
+  BLOCK_HEADER,
+  BUDGET,
+  CC_A,
+  CC_B,
+  CC_OP,
+  CC_R,
+  CPU,
+  CPU_CONTEXT_SIZE,
+  CR0,
+  CR4,
+  DR,
+  EFER,
+  EFL,
+  EXIT_CR2,
+  EXIT_ERROR,
+  EXIT_LENGTH,
+  EXIT_REASON,
+  EXIT_VECTOR,
+  FCW,
+  GPR,
+  HOT_LIST,
+  LEVELS,
+  MODE,
+  MODE_BITS_16,
+  MODE_BITS_32,
+  MODE_BITS_64,
+  MODE_BITS_MASK,
+  MODE_CPL_SHIFT,
+  MODE_FLAT,
+  MODE_NO_FPU,
+  MODE_SPACE,
+  MODE_SS32,
+  MXCSR,
+  REC_BASE,
+  REC_DISP,
+  REC_HANDLER,
+  REC_IMM,
+  REC_INDEX,
+  REC_LEN,
+  REC_NEXT,
+  REC_POS,
+  REC_R0,
+  REC_SCALE,
+  REC_SEG,
+  REC_SIZE,
+  RIP,
+  ROOT,
+  SEG_ATTR,
+  SEG_BASE,
+  SEG_LIMIT,
+  SEG_SEL,
+  SCRATCH,
+  ZERO,
+  CODE_PAGE,
+} from "../layout.js";
+import type { Maddr, PhysMem } from "../memory.js";
+import { coreWasm } from "../core/generated/core.js";
+import { TSC_PER_NS } from "../clock.js";
+import { type Access, type CpuApi, type CpuContext, EXEC, type ExitInfo, type ModeSpec, type Va } from "./api.js";
+import { blockBytes, blockField, CodeCache, type CodeRange, type CodeUnit } from "./code-cache.js";
+import { decode } from "./decode/index.js";
+import { Exit, type ExitReason } from "./exits.js";
+import { ARITH, CC, ccOp, TF } from "./flags.js";
+import { helperTypes } from "./helpers.js";
+import { BASE_RIP, CS, DS, ES, K, SS, type Insn } from "./insn.js";
+import { HandlerCache, type ModuleHost } from "./interpreter/handlers.js";
+import { CC_SAME, CC_UNKNOWN, registerAddress } from "./interpreter/sem.js";
+import { opTable } from "./sem/index.js";
+import { systemInstruction } from "./system.js";
+import { RegionCompiler } from "./regions.js";
+
+/** Relative branches: the record holds the target instead of the displacement. */
+const RELATIVE = new Set(["jmp", "jcc", "call", "loop", "loope", "loopne", "jcxz"]);
+const MAX_BLOCK = 64;
+
+export type EngineKind = "auto" | "interpreter" | "translator";
+
+export interface CpuOptions {
+  /** `auto`: interpret cold code and translate hot code; `translator`: translate everything at first sight. */
+  engine?: EngineKind;
+  /** Executions after which a block is hot. */
+  threshold?: number;
+}
+
+/** The core's exports. */
+interface Core {
+  run(): void;
+  step(): void;
+  flushTlb(): void;
+  invlpg(lo: number, hi: number): void;
+  newEpoch(): void;
+  translate(lo: number, hi: number, access: number): number;
+  peek(lo: number, hi: number, space: number): number;
+  dropWriters(frame: number): void;
+  setFrames(n: number): void;
+  setHotness(threshold: number, batch: number): void;
+  lastCodeMaddr(): number;
+  blockHash(maddr: number, mode: number): number;
+  ccFlags(op: number, a: bigint, b: bigint, r: bigint): number;
+  recordFault(vector: number, error: number): void;
+  fxsaveTo(addr: number): void;
+  fxrstorFrom(addr: number): void;
+  table: WebAssembly.Table;
+}
+
+let compiledCore: WebAssembly.Module | undefined;
+
+function base64(s: string): Uint8Array<ArrayBuffer> {
+  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const value = new Uint8Array(128);
+  for (let i = 0; i < 64; i++) value[digits.charCodeAt(i)] = i;
+  const pad = s.endsWith("==") ? 2 : s.endsWith("=") ? 1 : 0;
+  const out = new Uint8Array((s.length / 4) * 3 - pad);
+  for (let i = 0, o = 0; i < s.length; i += 4) {
+    const n =
+      ((value[s.charCodeAt(i)] as number) << 18) |
+      ((value[s.charCodeAt(i + 1)] as number) << 12) |
+      ((value[s.charCodeAt(i + 2)] as number) << 6) |
+      (value[s.charCodeAt(i + 3)] as number);
+    out[o++] = n >> 16;
+    if (o < out.length) out[o++] = n >> 8;
+    if (o < out.length) out[o++] = n;
+  }
+  return out;
+}
+
+const TWO32 = 4294967296;
+const hiOf = (va: Va): number => Math.floor(va / TWO32) | 0;
+
+class Block implements CodeUnit {
+  constructor(
+    readonly at: number,
+    readonly ranges: readonly CodeRange[],
+    private readonly cpu: Cpu,
+  ) {}
+  drop(): void {
+    this.cpu.dropBlock(this.at);
+  }
+}
+
+/** Counters of the engine. */
+export interface CpuCounters {
+  blocks: number;
+  handlers: number;
+  regions: number;
+  invalidations: number;
+  runs: number;
+  systemExits: number;
+  arenaResets: number;
+}
+
+export class Cpu implements CpuApi, ModuleHost {
+  readonly exit: ExitInfo = { reason: Exit.NONE, vector: 0, errorCode: -1, length: 0, cr2Lo: 0, cr2Hi: 0 };
+  readonly helperTypes = helperTypes;
+  readonly core: Core;
+  readonly cache: CodeCache;
+  readonly ops = opTable();
+  readonly counters: CpuCounters = {
+    blocks: 0,
+    handlers: 0,
+    regions: 0,
+    invalidations: 0,
+    runs: 0,
+    systemExits: 0,
+    arenaResets: 0,
+  };
+  private readonly handlers: HandlerCache;
+  readonly regions: RegionCompiler;
+  private readonly coreExports: WebAssembly.Exports;
+  private readonly u32: Uint32Array;
+  private readonly i32: Int32Array;
+  private readonly dv: DataView;
+  private nextSlot: number;
+  private spent = 0;
+  cpuid: (leaf: number, subleaf: number) => [number, number, number, number] = () => [0, 0, 0, 0];
+  /**
+   * Load a segment register from its descriptor (the tables belong to whoever owns the vCPU). False: refused, and `exit` holds the fault.
+   */
+  loadSegment: (seg: number, selector: number) => boolean = (_seg, selector) => {
+    this.fault(13, selector & 0xfffc);
+    return false;
+  };
+
+  constructor(
+    readonly mem: PhysMem,
+    readonly clock: Clock,
+    readonly options: CpuOptions = {},
+  ) {
+    this.u32 = mem.u32;
+    this.i32 = mem.i32;
+    this.dv = new DataView(mem.buffer);
+    compiledCore ??= new WebAssembly.Module(base64(coreWasm));
+    const instance = new WebAssembly.Instance(compiledCore, {
+      env: {
+        memory: mem.memory,
+        now: () => this.clock.now(),
+        invalidate: (frame: number, offset: number, len: number) => {
+          this.counters.invalidations++;
+          this.cache.invalidate(frame >>> 0, offset, len);
+        },
+        abort: () => {
+          throw new Error("core: abort");
+        },
+      },
+    });
+    this.coreExports = instance.exports;
+    this.core = instance.exports as unknown as Core;
+    this.nextSlot = Math.max(this.core.table.length, 1);
+    this.core.setFrames(mem.frames);
+    this.cache = new CodeCache(mem, this.core);
+    mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
+    this.handlers = new HandlerCache(this, this.ops);
+    this.regions = new RegionCompiler(this);
+    const engine = options.engine ?? "auto";
+    const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? 500);
+    this.core.setHotness(threshold, engine === "translator" ? 1 : 8);
+    this.core.flushTlb();
+    this.reset();
+  }
+
+  private reset(): void {
+    this.dv.setUint32(EFL, 2, true);
+    this.dv.setUint32(MXCSR, 0x1f80, true);
+    this.dv.setUint32(FCW, 0x37f, true);
+    this.setWord64(CR0, 0x80050033, 0);
+    this.setWord64(CR4, 0x6f0, 0);
+    this.setWord64(EFER, 0xd01, 0);
+    this.setWord64(DR + 6 * 8, 0xffff0ff0, 0);
+    this.setWord64(DR + 7 * 8, 0x400, 0);
+    this.setMode({ bits: 64, cpl: 3, space: 0 });
+  }
+  private setWord64(at: number, lo: number, hi: number): void {
+    this.u32[at >>> 2] = lo;
+    this.u32[(at + 4) >>> 2] = hi;
+  }
+
+  // ---- ModuleHost ----
+  allocate(n: number): number {
+    const at = this.nextSlot;
+    this.nextSlot += n;
+    const table = this.core.table;
+    if (this.nextSlot > table.length) table.grow(Math.max(this.nextSlot - table.length, 1024));
+    return at;
+  }
+  instantiate(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Instance {
+    return new WebAssembly.Instance(new WebAssembly.Module(bytes), {
+      env: { memory: this.mem.memory },
+      core: this.coreExports as WebAssembly.ModuleImports,
+    });
+  }
+
+  // ---- running ----
+  get retired(): number {
+    return this.spent;
+  }
+  requestAttention(): void {
+    this.i32[BUDGET >>> 2] = 0;
+  }
+
+  run(budget: number): ExitReason {
+    this.counters.runs++;
+    const want = Math.min(budget | 0, 0x3fffffff);
+    let left = want;
+    for (;;) {
+      this.i32[BUDGET >>> 2] = left;
+      this.core.run();
+      let now = this.i32[BUDGET >>> 2] as number;
+      this.retire(left - now);
+      left = now;
+      let reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
+      if (reason === Exit.STEP) {
+        this.core.step();
+        now = this.i32[BUDGET >>> 2] as number;
+        this.retire(1 - now);
+        left -= 1 - now;
+        reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
+        if (reason === Exit.BUDGET && now <= 0) {
+          // SDM vol. 3, 17.2.3: the trap after the instruction, DR6.BS set.
+          this.u32[(DR + 48) >>> 2] = (this.u32[(DR + 48) >>> 2] as number) | 0x4000;
+          return this.finish(Exit.EXCEPTION, 1, -1);
+        }
+      }
+      switch (reason) {
+        case Exit.DECODE: {
+          const r = this.decodeBlock();
+          if (r !== Exit.NONE) return this.collect(r);
+          break;
+        }
+        case Exit.HOT:
+          this.regions.compileHot();
+          break;
+        case Exit.SYSTEM: {
+          this.counters.systemExits++;
+          const r = this.system();
+          if (r !== Exit.NONE) return this.collect(r);
+          this.retire(1);
+          left--;
+          break;
+        }
+        case Exit.EXCEPTION:
+          if ((this.i32[EXIT_ERROR >>> 2] as number) === -2) this.nonCanonical();
+          return this.collect(reason);
+        case Exit.BUDGET:
+          if ((this.u32[HOT_LIST >>> 2] as number) > 0) this.regions.compileHot();
+          if (left > 0) break;
+          return this.collect(reason);
+        default:
+          return this.collect(reason);
+      }
+    }
+  }
+
+  private retire(n: number): void {
+    this.spent += n;
+    this.clock.retire(n);
+  }
+
+  /** Record a fault as generated code would. */
+  fault(vector: number, error: number): void {
+    this.u32[EXIT_REASON >>> 2] = Exit.EXCEPTION;
+    this.u32[EXIT_VECTOR >>> 2] = vector;
+    this.i32[EXIT_ERROR >>> 2] = error;
+  }
+  private finish(reason: ExitReason, vector: number, error: number): ExitReason {
+    this.u32[EXIT_REASON >>> 2] = reason;
+    this.u32[EXIT_VECTOR >>> 2] = vector;
+    this.i32[EXIT_ERROR >>> 2] = error;
+    return this.collect(reason);
+  }
+  private collect(reason: ExitReason): ExitReason {
+    const e = this.exit;
+    e.reason = reason;
+    e.vector = this.u32[EXIT_VECTOR >>> 2] as number;
+    e.errorCode = this.i32[EXIT_ERROR >>> 2] as number;
+    e.length = this.u32[EXIT_LENGTH >>> 2] as number;
+    e.cr2Lo = this.u32[EXIT_CR2 >>> 2] as number;
+    e.cr2Hi = this.u32[(EXIT_CR2 + 4) >>> 2] as number;
+    return reason;
+  }
+
+  /**
+   * SDM vol. 1, 3.3.7.1: a non-canonical address raises #SS when the reference is by the stack segment, else #GP; a code fetch
+   * raises #GP.
+   */
+  private nonCanonical(): void {
+    const insn = this.insnAtRip();
+    const stack = insn !== null && ((insn.memBase >= -1 && insn.ops.some((o) => o.kind === K.MEM) && insn.seg === SS) || STACK_OPS.has(insn.op));
+    this.fault(stack ? 12 : 13, 0);
+  }
+
+  /** The instruction at RIP, or null if it cannot be fetched. No effects. */
+  insnAtRip(): Insn | null {
+    const va = this.linearRip();
+    const out = new Uint8Array(15);
+    let n = 0;
+    while (n < 15) {
+      const ma = this.peek(this.space, va + n);
+      if (ma < 0) break;
+      const room = Math.min(15 - n, 4096 - (ma & 4095));
+      out.set(this.mem.u8.subarray(ma, ma + room), n);
+      n += room;
+    }
+    return decode(out, 0, n, this.bits);
+  }
+  private linearRip(): Va {
+    return this.bits === 64 ? this.rip : (this.rip + (this.u32[(SEG_BASE + CS * 8) >>> 2] as number)) % TWO32;
+  }
+
+  private system(): ExitReason {
+    const insn = this.insnAtRip();
+    if (insn === null) {
+      this.fault(13, 0);
+      return Exit.EXCEPTION;
+    }
+    return systemInstruction(this, insn);
+  }
+
+  // ---- decoding ----
+  private decodeBlock(): ExitReason {
+    const maddr = this.core.lastCodeMaddr() >>> 0;
+    const mode = this.u32[MODE >>> 2] as number;
+    const bits = this.bits;
+    const pageEnd = (maddr & ~4095) + 4096;
+    const u8 = this.mem.u8;
+    const insns: Insn[] = [];
+    const handlers: { index: number }[] = [];
+    let at = maddr;
+    let known = CC_UNKNOWN;
+    let page2 = 0;
+    let crossing = 0;
+    while (insns.length < MAX_BLOCK) {
+      let insn = decode(u8, at, pageEnd, bits);
+      if (insn === null) {
+        if (insns.length > 0) break;
+        const next = this.linearRip() - (maddr & 4095) + 4096;
+        const second = this.translate(next, EXEC);
+        if (second < 0) return Exit.EXCEPTION;
+        page2 = second;
+        const first = pageEnd - at;
+        const bytes = new Uint8Array(first + 15);
+        bytes.set(u8.subarray(at, pageEnd));
+        bytes.set(u8.subarray(second, second + 15), first);
+        insn = decode(bytes, 0, bytes.length, bits);
+        if (insn === null) throw new Error("decoder: an instruction longer than 15 bytes");
+        crossing = insn.len - first;
+      }
+      // The clock is read in the middle of nothing: the retired count is exact only between blocks.
+      if ((insn.op === "rdtsc" || insn.op === "rdtscp") && insns.length > 0) break;
+      const handler = this.handlers.get(insn, mode, known);
+      if (handler.ccAfter !== CC_SAME) known = handler.ccAfter;
+      insns.push(insn);
+      handlers.push(handler);
+      at += insn.len;
+      const def = this.ops.get(insn.op);
+      if (crossing > 0 || def === undefined || def.ends === true || at >= pageEnd) break;
+    }
+    this.handlers.flush();
+    this.counters.handlers = this.handlers.size;
+    let block = this.cache.allocate(blockBytes(insns.length + 1));
+    if (block === 0) {
+      this.cache.reset();
+      this.regions.reset();
+      this.counters.arenaResets++;
+      block = this.cache.allocate(blockBytes(insns.length + 1));
+    }
+    u8.fill(0, block, block + blockBytes(insns.length + 1));
+    const w = block >>> 2;
+    this.u32[w + blockField.n] = insns.length;
+    this.u32[w + blockField.maddr] = maddr;
+    this.u32[w + blockField.mode] = mode;
+    this.u32[w + blockField.page2] = page2;
+    let pos = maddr & 4095;
+    let rec = block + BLOCK_HEADER;
+    for (let i = 0; i < insns.length; i++) {
+      const insn = insns[i] as Insn;
+      this.writeRecord(rec, insn, (handlers[i] as { index: number }).index, pos);
+      pos += insn.len;
+      rec += REC_SIZE;
+    }
+    this.dv.setUint16(rec + REC_POS, pos, true);
+    this.cache.insert(block, maddr, mode);
+    const ranges: CodeRange[] = [{ maddr, len: crossing > 0 ? pageEnd - maddr : at - maddr }];
+    if (crossing > 0) ranges.push({ maddr: page2, len: crossing });
+    this.cache.watch(new Block(block, ranges, this));
+    this.counters.blocks++;
+    return Exit.NONE;
+  }
+
+  private writeRecord(rec: number, insn: Insn, handler: number, pos: number): void {
+    const dv = this.dv;
+    const next = pos + insn.len;
+    dv.setUint32(rec + REC_HANDLER, handler, true);
+    dv.setUint16(rec + REC_POS, pos, true);
+    dv.setUint8(rec + REC_LEN, insn.len);
+    for (let i = 0; i < insn.ops.length && i < 3; i++) {
+      const o = insn.ops[i];
+      if (o !== undefined) dv.setUint16(rec + REC_R0 + 2 * i, registerAddress(o), true);
+    }
+    dv.setUint16(rec + REC_SEG, SEG_BASE + insn.seg * 8, true);
+    const rip = insn.memBase === BASE_RIP;
+    dv.setUint16(rec + REC_BASE, rip ? CODE_PAGE : insn.memBase >= 0 ? GPR + insn.memBase * 8 : ZERO, true);
+    dv.setUint16(rec + REC_INDEX, insn.memIndex >= 0 ? GPR + insn.memIndex * 8 : ZERO, true);
+    dv.setUint8(rec + REC_SCALE, insn.memScale);
+    const disp = insn.disp + (rip ? next : 0);
+    dv.setInt32(rec + REC_DISP, disp | 0, true);
+    dv.setInt32(rec + REC_DISP + 4, rip ? Math.floor(disp / TWO32) : insn.dispHi, true);
+    if (RELATIVE.has(insn.op)) {
+      const target = next + insn.imm;
+      dv.setInt32(rec + REC_IMM, target | 0, true);
+      dv.setInt32(rec + REC_IMM + 4, Math.floor(target / TWO32), true);
+    } else {
+      dv.setInt32(rec + REC_IMM, insn.imm, true);
+      dv.setInt32(rec + REC_IMM + 4, insn.immHi, true);
+    }
+    dv.setUint32(rec + REC_NEXT, next, true);
+  }
+
+  /** Called when a block's bytes change. The memory stays until the arena is reset: the block may be running. */
+  dropBlock(at: number): void {
+    this.cache.unlink(at);
+    this.u32[(at >>> 2) + blockField.region] = 0;
+  }
+
+  // ---- contexts ----
+  newContext(): CpuContext {
+    const bytes = new Uint8Array(CPU_CONTEXT_SIZE);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(EFL - CPU, 2, true);
+    view.setUint32(MXCSR - CPU, 0x1f80, true);
+    view.setUint32(FCW - CPU, 0x37f, true);
+    const set64 = (at: number, lo: number): void => view.setUint32(at - CPU, lo, true);
+    set64(CR0, 0x80050033);
+    set64(CR4, 0x6f0);
+    set64(EFER, 0xd01);
+    set64(DR + 6 * 8, 0xffff0ff0);
+    set64(DR + 7 * 8, 0x400);
+    view.setUint32(MODE - CPU, MODE_BITS_64 | (3 << MODE_CPL_SHIFT) | MODE_FLAT | MODE_SS32, true);
+    return { bytes, view };
+  }
+  load(ctx: CpuContext): void {
+    const r = ROOT >>> 2;
+    const a = this.u32[r];
+    const b = this.u32[r + 1];
+    const l = this.u32[LEVELS >>> 2];
+    this.mem.u8.set(ctx.bytes, CPU);
+    if (this.u32[r] !== a || this.u32[r + 1] !== b || this.u32[LEVELS >>> 2] !== l) this.core.flushTlb();
+  }
+  save(ctx: CpuContext): void {
+    ctx.bytes.set(this.mem.u8.subarray(CPU, CPU + CPU_CONTEXT_SIZE));
+  }
+
+  // ---- registers ----
+  regLo(i: number): number {
+    return this.u32[(GPR >>> 2) + i * 2] as number;
+  }
+  regHi(i: number): number {
+    return this.u32[(GPR >>> 2) + i * 2 + 1] as number;
+  }
+  setReg(i: number, lo: number, hi: number): void {
+    this.u32[(GPR >>> 2) + i * 2] = lo;
+    this.u32[(GPR >>> 2) + i * 2 + 1] = hi;
+  }
+  regVa(i: number): Va {
+    return (this.i32[(GPR >>> 2) + i * 2 + 1] as number) * TWO32 + (this.u32[(GPR >>> 2) + i * 2] as number);
+  }
+  setRegVa(i: number, va: Va): void {
+    this.setReg(i, va | 0, hiOf(va));
+  }
+  get rip(): Va {
+    return (this.i32[(RIP >>> 2) + 1] as number) * TWO32 + (this.u32[RIP >>> 2] as number);
+  }
+  set rip(va: Va) {
+    this.setWord64(RIP, va | 0, hiOf(va));
+  }
+  get rflags(): number {
+    const op = this.i32[CC_OP >>> 2] as number;
+    const big = (at: number): bigint => this.dv.getBigUint64(at, true);
+    const arith =
+      op >> 2 === CC.FLAGS
+        ? (this.i32[CC_A >>> 2] as number) & ARITH
+        : this.core.ccFlags(op, big(CC_A), big(CC_B), big(CC_R));
+    return arith | ((this.i32[EFL >>> 2] as number) & ~ARITH) | 2;
+  }
+  set rflags(value: number) {
+    this.u32[CC_OP >>> 2] = ccOp(CC.FLAGS, 1);
+    this.setWord64(CC_A, value & ARITH, 0);
+    this.u32[EFL >>> 2] = (value & ~ARITH) | 2;
+  }
+  get stepping(): boolean {
+    return ((this.u32[EFL >>> 2] as number) & TF) !== 0;
+  }
+  selector(s: number): number {
+    return this.u32[(SEG_SEL >>> 2) + s] as number;
+  }
+  setSegment(s: number, selector: number, base: Va, limit: number, attr: number): void {
+    this.u32[(SEG_SEL >>> 2) + s] = selector & 0xffff;
+    this.setWord64(SEG_BASE + s * 8, base | 0, hiOf(base));
+    this.u32[(SEG_LIMIT >>> 2) + s] = limit;
+    this.u32[(SEG_ATTR >>> 2) + s] = attr;
+    this.updateMode();
+  }
+  segAttr(s: number): number {
+    return this.u32[(SEG_ATTR >>> 2) + s] as number;
+  }
+  segBaseLo(s: number): number {
+    return this.u32[(SEG_BASE >>> 2) + s * 2] as number;
+  }
+  segBaseHi(s: number): number {
+    return this.u32[(SEG_BASE >>> 2) + s * 2 + 1] as number;
+  }
+  setSegBase(s: number, lo: number, hi: number): void {
+    this.setWord64(SEG_BASE + s * 8, lo, hi);
+    this.updateMode();
+  }
+
+  // ---- mode ----
+  get mode(): number {
+    return this.u32[MODE >>> 2] as number;
+  }
+  get bits(): 16 | 32 | 64 {
+    const m = this.mode & MODE_BITS_MASK;
+    return m === MODE_BITS_64 ? 64 : m === MODE_BITS_32 ? 32 : 16;
+  }
+  get cpl(): number {
+    return (this.mode >> MODE_CPL_SHIFT) & 3;
+  }
+  get space(): 0 | 1 {
+    return (this.mode & MODE_SPACE) !== 0 ? 1 : 0;
+  }
+  setMode(m: ModeSpec): void {
+    const bits = m.bits === 64 ? MODE_BITS_64 : m.bits === 32 ? MODE_BITS_32 : MODE_BITS_16;
+    this.u32[MODE >>> 2] =
+      (this.mode & MODE_NO_FPU) | bits | (m.cpl << MODE_CPL_SHIFT) | (m.space === 1 ? MODE_SPACE : 0);
+    this.updateMode();
+  }
+  /** Recompute the mode bits that follow from the segments. */
+  private updateMode(): void {
+    let m = this.mode & ~(MODE_FLAT | MODE_SS32);
+    if ((m & MODE_BITS_MASK) === MODE_BITS_64) m |= MODE_FLAT | MODE_SS32;
+    else {
+      const base = SEG_BASE >>> 2;
+      if (this.u32[base + ES * 2] === 0 && this.u32[base + CS * 2] === 0 && this.u32[base + SS * 2] === 0 && this.u32[base + DS * 2] === 0)
+        m |= MODE_FLAT;
+      if ((this.segAttr(SS) & 0x4000) !== 0) m |= MODE_SS32;
+    }
+    this.u32[MODE >>> 2] = m;
+  }
+  setTaskSwitched(on: boolean): void {
+    this.u32[CR0 >>> 2] = on ? (this.u32[CR0 >>> 2] as number) | 8 : (this.u32[CR0 >>> 2] as number) & ~8;
+    this.u32[MODE >>> 2] = on ? this.mode | MODE_NO_FPU : this.mode & ~MODE_NO_FPU;
+  }
+
+  // ---- paging ----
+  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4): void {
+    const r = (ROOT >>> 2) + space;
+    const l = (LEVELS >>> 2) + space;
+    if (this.u32[r] === table && this.u32[l] === levels) return;
+    this.u32[r] = table;
+    this.u32[l] = levels;
+    this.core.flushTlb();
+  }
+  root(space: 0 | 1): Maddr {
+    return this.u32[(ROOT >>> 2) + space] as number;
+  }
+  flushTlb(): void {
+    this.core.flushTlb();
+  }
+  invlpg(va: Va): void {
+    this.core.invlpg(va | 0, hiOf(va));
+  }
+  translate(va: Va, access: Access): Maddr {
+    const ma = this.core.translate(va | 0, hiOf(va), access) >>> 0;
+    if (ma !== 0) return ma;
+    if ((this.i32[EXIT_ERROR >>> 2] as number) === -2) this.fault(13, 0);
+    this.collect(Exit.EXCEPTION);
+    return -1;
+  }
+  peek(space: 0 | 1, va: Va): Maddr {
+    const ma = this.core.peek(va | 0, hiOf(va), space) >>> 0;
+    return ma !== 0 ? ma : -1;
+  }
+
+  // ---- debug, FPU, time ----
+  setDr(i: number, lo: number, hi: number): void {
+    this.setWord64(DR + i * 8, lo, hi);
+  }
+  drLo(i: number): number {
+    return this.u32[(DR + i * 8) >>> 2] as number;
+  }
+  drHi(i: number): number {
+    return this.u32[(DR + i * 8 + 4) >>> 2] as number;
+  }
+  fxsave(): Uint8Array {
+    this.core.fxsaveTo(SCRATCH);
+    return this.mem.read(SCRATCH, 512);
+  }
+  fxrstor(image: Uint8Array): void {
+    this.mem.u8.set(image.subarray(0, 512), SCRATCH);
+    this.core.fxrstorFrom(SCRATCH);
+  }
+  tsc(): number {
+    return Math.floor(this.clock.now() * TSC_PER_NS);
+  }
+}
+
+/** Instructions whose only memory access is the stack. */
+const STACK_OPS = new Set(["push", "pop", "call", "call_ind", "ret", "enter", "leave", "pushf", "popf", "pusha", "popa"]);

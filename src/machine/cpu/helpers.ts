@@ -1,0 +1,19 @@
+/** WebAssembly signatures of the core's functions that generated code may call. */
+import type { FuncType } from "../wasm/encoder.js";
+import { fpHelpers } from "./sem/helpers-fp.js";
+import { intHelpers } from "./sem/helpers-int.js";
+
+export const coreHelpers: Record<string, FuncType> = {
+  translateR: { params: ["i64", "i32"], results: ["i32"] },
+  translateW: { params: ["i64", "i32"], results: ["i32"] },
+  translateWx: { params: ["i64", "i32"], results: ["i32"] },
+  commitW: { params: [], results: [] },
+  recordFault: { params: ["i32", "i32"], results: [] },
+  recordExit: { params: ["i32", "i32"], results: [] },
+  ccFlags: { params: ["i32", "i64", "i64", "i64"], results: ["i32"] },
+  ccCond: { params: ["i32", "i64", "i64", "i64", "i32"], results: ["i32"] },
+  ccCarry: { params: ["i32", "i64", "i64", "i64"], results: ["i32"] },
+  rdtsc: { params: [], results: ["i64"] },
+};
+
+export const helperTypes: Record<string, FuncType> = { ...coreHelpers, ...intHelpers, ...fpHelpers };

@@ -1,0 +1,606 @@
+/**
+ * `Sem` for the translator: operands are static, guest registers are wasm locals.
+ *
+ * Flags are a description, not values: the operation and the expressions it was computed from, over locals that are kept for as
+ * long as the description is (`FlagState`). An exit writes them out on its cold path; a condition becomes one compare. Where control flow
+ * joins they move into four fixed locals A, B, R and OP, of which an operation fills only what the others do not follow from.
+ */
+import {
+  BUDGET,
+  CC_A,
+  CC_B,
+  CC_OP,
+  CC_R,
+  FPR,
+  GPR,
+  MODE_SPACE,
+  RIP,
+  TLB,
+  TLB_ARRAY_SIZE,
+  TLB_ENTRIES,
+  XMM,
+} from "../../layout.js";
+import { c32, c64, c64n, call, i32, i64, local, N, select, v, type Expr } from "../../wasm/expr.js";
+import type { Code } from "../../wasm/encoder.js";
+import type { Va } from "../api.js";
+import { CC } from "../flags.js";
+import { BASE_RIP, K, type Insn } from "../insn.js";
+import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
+import type { Rmw } from "../sem/context.js";
+import { DYNAMIC } from "./flow.js";
+import { relativeTarget } from "./grow.js";
+import type { Shape } from "./shape.js";
+
+/** The flags are those in the state block (as at a region's entry). */
+export const IN_MEMORY = -3;
+/** Nobody looks. */
+const DEAD = -4;
+
+export interface FlagState {
+  /** A flag operation, DYNAMIC, IN_MEMORY or DEAD. */
+  readonly op: number;
+  readonly a?: Expr | undefined;
+  readonly b?: Expr | undefined;
+  readonly r?: Expr | undefined;
+  /** Held in A, B, R in the form that a join expects. */
+  readonly joined: boolean;
+  /** Locals that this block took for it. */
+  readonly owned: readonly number[];
+}
+
+/** How control leaves a block. */
+export type Leave =
+  | { readonly kind: "jump"; readonly target: Va }
+  | { readonly kind: "branch"; readonly cond: Expr; readonly target: Va }
+  | { readonly kind: "indirect"; readonly target: Expr; readonly canonical: boolean }
+  /** Already left. */
+  | { readonly kind: "gone" };
+
+const MEMORY_STATE: FlagState = { op: IN_MEMORY, joined: true, owned: [] };
+const DEAD_STATE: FlagState = { op: DEAD, joined: true, owned: [] };
+/** A description larger than this is computed. */
+const MAX_TREE = 40;
+
+export class TranslatorSem extends BaseSem {
+  protected override readonly translateW = "translateWx";
+  /** General registers' locals; all sixteen, so that no temporary is ever reused as one. */
+  readonly gprs: number[] = [];
+  readonly xmms: number[] = [];
+  readonly gprUsed = new Uint8Array(16);
+  readonly gprDirty = new Uint8Array(16);
+  readonly xmmUsed = new Uint8Array(16);
+  readonly xmmDirty = new Uint8Array(16);
+  readonly budget: number;
+  readonly flagA: number;
+  readonly flagB: number;
+  readonly flagR: number;
+  readonly flagOp: number;
+  private readonly fixed: number;
+  /** Labels of the common exits: flags already in the state block; flags in A, B, R, OP. */
+  exitLabel = 0;
+  exitFlagsLabel = 0;
+  usesFlagOp = false;
+
+  state: FlagState = MEMORY_STATE;
+  private va: Va = 0;
+  private next: Va = 0;
+  /** Instructions of the block from this one on. */
+  private remaining = 0;
+  /** Anyone looks at the flags after this instruction. */
+  private live = true;
+  private merging = false;
+  private baseDepth = 0;
+  private leaving: Leave | undefined;
+
+  constructor(code: Code, mode: number, helpers: Helpers, xmmNeeded: readonly boolean[], private readonly missLeaves: boolean) {
+    super(code, mode, helpers);
+    for (let i = 0; i < 16; i++) this.gprs.push(code.newLocal("i64"));
+    this.flagA = code.newLocal("i64");
+    this.flagB = code.newLocal("i64");
+    this.flagR = code.newLocal("i64");
+    this.budget = code.newLocal("i32");
+    this.flagOp = code.newLocal("i32");
+    this.fixed = this.flagOp;
+    for (let i = 0; i < 16; i++) this.xmms.push(xmmNeeded[i] ? code.newLocal("v128") : -1);
+  }
+
+  /** Translate one instruction; the answer says how it left the block, if it did. */
+  emit(insn: Insn, shape: Shape, va: Va, remaining: number, live: boolean): Leave | undefined {
+    this.insn = insn;
+    this.va = va;
+    this.next = va + insn.len;
+    this.remaining = remaining;
+    this.live = live;
+    this.merging = shape.merges && !live;
+    this.baseDepth = this.code.depth;
+    this.leaving = undefined;
+    shape.def.emit(this);
+    return this.leaving;
+  }
+  /** Give back the instruction's temporaries. */
+  done(): void {
+    this.releaseTemps();
+  }
+
+  // ---- operands ----
+  private immSize(): number {
+    return this.insn.ops[0]?.size ?? 4;
+  }
+  override read(i: number): Expr {
+    const o = this.insn.ops[i];
+    if (!o) throw new Error(`translator: ${this.insn.op} has no operand ${i}`);
+    switch (o.kind) {
+      case K.GPR:
+        if (o.high) return i32.and(i32.shr_u(i32.wrap(this.gpr(o.reg)), c32(8)), c32(0xff));
+        return this.gprSized(o.reg, o.size);
+      case K.MEM:
+        return this.load(this.ea(), o.size);
+      case K.IMM: {
+        const size = this.immSize();
+        if (size === 8) return this.imm64();
+        return c32(size === 1 ? this.insn.imm & 0xff : size === 2 ? this.insn.imm & 0xffff : this.insn.imm);
+      }
+      case K.XMM:
+        return this.readXmm(i);
+      case K.MMX:
+        return this.readMmx(i);
+      default:
+        return this.regNumber(i);
+    }
+  }
+  override write(i: number, e: Expr): void {
+    const o = this.insn.ops[i];
+    if (!o) throw new Error(`translator: ${this.insn.op} has no operand ${i}`);
+    if (o.kind === K.MEM) {
+      // The value first: it may be a load, whose fault comes before the store's.
+      const value = this.let(e);
+      this.store(this.ea(), o.size, value);
+    } else if (o.kind === K.GPR) {
+      if (o.high)
+        this.setGpr(
+          o.reg,
+          i64.or(i64.and(this.gpr(o.reg), c64(~0xff00, -1)), i64.extend_u(i32.shl(i32.and(e, c32(0xff)), c32(8)))),
+        );
+      else this.setGprSized(o.reg, o.size, e);
+    } else if (o.kind === K.XMM) this.writeXmm(i, e);
+    else if (o.kind === K.MMX) this.writeMmx(i, e);
+    else throw new Error(`translator: ${this.insn.op} writes operand ${i} of kind ${o.kind}`);
+  }
+  override rmw(i: number): Rmw {
+    const o = this.insn.ops[i];
+    if (o?.kind === K.MEM) return this.rmwAt(this.ea(), o.size);
+    return { value: this.let(this.read(i)), commit: (e) => this.write(i, e) };
+  }
+  override imm32(): Expr {
+    return c32(this.insn.imm);
+  }
+  override imm64(): Expr {
+    return c64(this.insn.imm, this.insn.immHi);
+  }
+  override regNumber(i: number): Expr {
+    return c32(this.insn.ops[i]?.reg ?? 0);
+  }
+
+  // ---- registers ----
+  override gpr(n: number): Expr {
+    this.gprUsed[n] = 1;
+    return local(this.gprs[n] as number, "i64");
+  }
+  override setGpr(n: number, e: Expr): void {
+    this.gprDirty[n] = 1;
+    this.code.setLocal(this.gprs[n] as number, e);
+  }
+  override xmm(n: number): Expr {
+    this.xmmUsed[n] = 1;
+    return local(this.xmmLocal(n), "v128");
+  }
+  override setXmm(n: number, e: Expr): void {
+    this.xmmDirty[n] = 1;
+    this.code.setLocal(this.xmmLocal(n), e);
+  }
+  private xmmLocal(n: number): number {
+    const l = this.xmms[n] as number;
+    if (l < 0) throw new Error(`translator: ${this.insn.op} uses xmm${n} without naming it`);
+    return l;
+  }
+  override readXmm(i: number): Expr {
+    return this.xmm(this.insn.ops[i]?.reg ?? 0);
+  }
+  override writeXmm(i: number, e: Expr): void {
+    this.setXmm(this.insn.ops[i]?.reg ?? 0, e);
+  }
+  override readMmx(i: number): Expr {
+    return i64.load(c32(0), FPR + 16 * (this.insn.ops[i]?.reg ?? 0));
+  }
+  override writeMmx(i: number, e: Expr): void {
+    this.code.store(8, c32(0), e, FPR + 16 * (this.insn.ops[i]?.reg ?? 0));
+  }
+
+  // ---- addresses ----
+  override eaOffset(): Expr {
+    const x = this.insn;
+    const wide = x.asize === 8;
+    const base = x.memBase;
+    if (base === BASE_RIP) {
+      const at = this.next + x.disp;
+      return wide ? c64n(at) : c64(at | 0, 0);
+    }
+    if (wide) {
+      let e: Expr | undefined = base >= 0 ? this.gpr(base) : undefined;
+      if (x.memIndex >= 0) {
+        const index = this.gpr(x.memIndex);
+        const scaled = x.memScale > 0 ? i64.shl(index, c64(x.memScale)) : index;
+        e = e ? i64.add(e, scaled) : scaled;
+      }
+      const disp = c64(x.disp, x.dispHi);
+      return e ? i64.add(e, disp) : disp;
+    }
+    let e: Expr | undefined = base >= 0 ? i32.wrap(this.gpr(base)) : undefined;
+    if (x.memIndex >= 0) {
+      const scaled = i32.shl(i32.wrap(this.gpr(x.memIndex)), c32(x.memScale));
+      e = e ? i32.add(e, scaled) : scaled;
+    }
+    const sum = e ? i32.add(e, c32(x.disp)) : c32(x.disp);
+    return i64.extend_u(x.asize === 2 ? i32.and(sum, c32(0xffff)) : sum);
+  }
+  protected override memSegBase(): Expr {
+    return this.segBase(this.insn.seg);
+  }
+
+  // ---- leaving ----
+  /** Go to the common exit with rip as given; `back` instructions of this block have not run. */
+  leave(rip: Expr, back: number): void {
+    this.spillFlags();
+    this.code.store(8, c32(0), rip, RIP);
+    this.code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(back)), BUDGET);
+    if (this.state.op === DYNAMIC) {
+      this.usesFlagOp = true;
+      this.code.br(this.exitFlagsLabel);
+    } else this.code.br(this.exitLabel);
+    if (this.code.depth === this.baseDepth) this.leaving = { kind: "gone" };
+  }
+  protected override leaveAt(): void {
+    this.leave(c64n(this.va), this.remaining);
+  }
+  override nextRip(): Expr {
+    return c64n(this.next);
+  }
+  override jumpRel(): void {
+    const target = relativeTarget(this.insn, this.next, this.mode);
+    if (Number.isNaN(target)) this.raise(13, 0);
+    else this.leaving = { kind: "jump", target };
+  }
+  override branchIf(cond: Expr): void {
+    const target = relativeTarget(this.insn, this.next, this.mode);
+    if (Number.isNaN(target)) {
+      this.raiseIf(cond, 13, 0);
+      this.leaving = { kind: "jump", target: this.next };
+    } else this.leaving = { kind: "branch", cond, target };
+  }
+  override jumpTo(target: Expr, kind: "jmp" | "call" | "ret"): void {
+    this.leaving = { kind: "indirect", target: this.let(target), canonical: kind !== "jmp" || !this.bits64 };
+  }
+  override exit(reason: number, opts: { atNext: boolean; vector?: number; vectorExpr?: Expr }): void {
+    this.helperVoid("recordExit", [c32(reason), opts.vectorExpr ?? c32(opts.vector ?? 0)]);
+    if (opts.atNext) this.leave(c64n(this.next), this.remaining - 1);
+    else this.leaveAt();
+  }
+  override endBlock(): void {
+    this.leave(c64n(this.next), this.remaining - 1);
+  }
+  /** An exit between blocks. */
+  leaveTo(rip: Expr): void {
+    this.baseDepth = -1;
+    this.leave(rip, 0);
+  }
+  /** #GP(0) at the block's last instruction. */
+  raiseAt(va: Va): void {
+    this.helperVoid("recordFault", [c32(13), c32(0)]);
+    this.baseDepth = -1;
+    this.leave(c64n(va), 1);
+  }
+
+  // ---- helpers ----
+  override helper(name: string, args: readonly Expr[]): Expr {
+    if (name === "rdtsc")
+      this.code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(this.remaining)), BUDGET);
+    return super.helper(name, args);
+  }
+  override stateHelper(name: string, args: readonly Expr[], regs: readonly number[]): void {
+    for (const n of regs) this.code.store(8, c32(0), this.gpr(n), GPR + n * 8);
+    const status = this.let(call(this.helpers.index(name), "i32", args));
+    for (const n of regs) this.setGpr(n, i64.load(c32(0), GPR + n * 8));
+    this.checkStatus(status);
+  }
+  protected override afterSlowStore(): void {}
+
+  // ---- memory, where a TLB miss leaves ----
+  /** The access is made again by the dispatcher, after the entry is filled (or the fault recorded). */
+  private missLeave(addr: Expr, size: number, write: boolean): Expr {
+    const array = TLB + ((this.mode & MODE_SPACE) !== 0 ? 2 * TLB_ARRAY_SIZE : 0) + (write ? TLB_ARRAY_SIZE : 0);
+    const index = this.let(i32.and(i32.wrap(i64.shr_u(addr, c64(8))), c32((TLB_ENTRIES - 1) << 4)));
+    const last = size === 1 ? addr : i64.add(addr, c64(size - 1));
+    this.code.if(i64.ne(i64.and(last, c64(-4096)), i64.load(index, array)), false);
+    this.code.drop(call(this.helpers.index(write ? this.translateW : "translateR"), "i32", [addr, c32(size)]));
+    this.leaveAt();
+    this.code.end();
+    return i32.add(i32.wrap(addr), i32.load(index, array + 8));
+  }
+  private static read(host: Expr, size: number): Expr {
+    if (size === 1) return i32.load8_u(host);
+    if (size === 2) return i32.load16_u(host);
+    return size === 4 ? i32.load(host) : size === 8 ? i64.load(host) : v.load(host);
+  }
+  override load(addr: Expr, size: number): Expr {
+    if (!this.missLeaves) return super.load(addr, size);
+    return this.let(TranslatorSem.read(this.missLeave(this.let(addr), size, false), size));
+  }
+  override store(addr: Expr, size: number, e: Expr): void {
+    if (!this.missLeaves) {
+      super.store(addr, size, e);
+      return;
+    }
+    const at = this.let(addr);
+    const value = this.let(e);
+    this.code.store(size, this.missLeave(at, size, true), value);
+  }
+  override rmwAt(addr: Expr, size: number): Rmw {
+    if (!this.missLeaves) return super.rmwAt(addr, size);
+    const host = this.let(this.missLeave(this.let(addr), size, true));
+    return { value: this.let(TranslatorSem.read(host, size)), commit: (e) => this.code.store(size, host, e) };
+  }
+
+  // ---- flags ----
+  private aLocal = (): Expr => local(this.flagA, "i64");
+  private bLocal = (): Expr => local(this.flagB, "i64");
+  private rLocal = (): Expr => local(this.flagR, "i64");
+  private opLocal = (): Expr => local(this.flagOp, "i32");
+
+  /** Start a block: flags as a join left them. */
+  enterJoined(live: boolean, op: number): void {
+    this.state = !live ? DEAD_STATE : this.joinedState(op);
+  }
+  enterFromMemory(): void {
+    this.state = MEMORY_STATE;
+  }
+  private joinedState(op: number): FlagState {
+    if (op < 0) return { op: DYNAMIC, joined: true, owned: [] };
+    const kind = op >> 2;
+    const a = this.aLocal();
+    const b = this.bLocal();
+    const r = this.rLocal();
+    switch (kind) {
+      case CC.FLAGS:
+        return { op, a, joined: true, owned: [] };
+      case CC.ADD:
+        return { op, a, b, r: mask(op, i64.add(a, b)), joined: true, owned: [] };
+      case CC.SUB:
+        return { op, a, b, r: mask(op, i64.sub(a, b)), joined: true, owned: [] };
+      case CC.LOGIC:
+        return { op, r, joined: true, owned: [] };
+      case CC.INC:
+      case CC.DEC:
+        return { op, b, r, joined: true, owned: [] };
+      default:
+        return { op, a, b, r, joined: true, owned: [] };
+    }
+  }
+  /** Before control may reach a join that looks at the flags. */
+  join(dynamic: boolean): void {
+    const s = this.state;
+    const code = this.code;
+    if (s.op === DYNAMIC) return;
+    if (s.op === DEAD) throw new Error("translator: dead flags reach a join");
+    if (s.op === IN_MEMORY) {
+      this.usesFlagOp = true;
+      if (!dynamic) throw new Error("translator: flags in memory reach a static join");
+      code.setLocal(this.flagOp, c32(-1));
+      return;
+    }
+    if (!s.joined) {
+      const want = this.joinedState(s.op);
+      const zero = c64(0);
+      if (want.a) code.setLocal(this.flagA, s.a ?? zero);
+      if (want.b) code.setLocal(this.flagB, s.b ?? zero);
+      if (want.r && want.r.n === N.LOCAL) code.setLocal(this.flagR, s.r ?? zero);
+      this.state = { ...want, owned: s.owned };
+    }
+    if (dynamic) {
+      this.usesFlagOp = true;
+      code.setLocal(this.flagOp, c32(s.op));
+    }
+  }
+  /** Write the flags to the state block, on the way out. */
+  private spillFlags(): void {
+    const s = this.state;
+    if (s.op < 0) return;
+    const code = this.code;
+    const zero = c32(0);
+    let a = s.a;
+    const kind = s.op >> 2;
+    // The old value follows from the result, which is usually still there as a register.
+    if (a && s.b && s.r && isHeld(s.r) && (kind === CC.ADD || kind === CC.SUB))
+      a = mask(s.op, kind === CC.ADD ? i64.sub(s.r, s.b) : i64.add(s.r, s.b));
+    if (a) code.store(8, zero, a, CC_A);
+    if (s.b) code.store(8, zero, s.b, CC_B);
+    else if (kind === CC.RES) code.store(8, zero, c64(0), CC_B);
+    if (s.r) code.store(8, zero, s.r, CC_R);
+    code.store(4, zero, c32(s.op), CC_OP);
+  }
+  /** The common exit's part for flags in A, B, R, OP; a negative OP says that the state block has them. */
+  spillDynamic(): void {
+    const code = this.code;
+    const zero = c32(0);
+    code.if(i32.ge_s(this.opLocal(), zero));
+    code.store(8, zero, this.aLocal(), CC_A);
+    code.store(8, zero, this.bLocal(), CC_B);
+    code.store(8, zero, this.derivedR(), CC_R);
+    code.store(4, zero, this.opLocal(), CC_OP);
+    code.end();
+  }
+  /** R, or what follows from A and B where the operation is an addition or subtraction known only at run time. */
+  private derivedR(): Expr {
+    const kind = i32.shr_u(this.opLocal(), c32(2));
+    const bits = i32.shl(c32(8), i32.and(this.opLocal(), c32(3)));
+    const cut = (e: Expr): Expr => i64.and(e, i64.shr_u(c64(-1), i64.extend_u(i32.sub(c32(64), bits))));
+    return select(
+      i32.eq(kind, c32(CC.SUB)),
+      cut(i64.sub(this.aLocal(), this.bLocal())),
+      select(i32.eq(kind, c32(CC.ADD)), cut(i64.add(this.aLocal(), this.bLocal())), this.rLocal()),
+    );
+  }
+
+  protected override cc(): CcState {
+    const s = this.state;
+    const zero = c64(0);
+    if (s.op === IN_MEMORY) {
+      const at = c32(0);
+      return {
+        op: -1,
+        dynamicOp: i32.load(at, CC_OP),
+        a: i64.load(at, CC_A),
+        b: i64.load(at, CC_B),
+        r: i64.load(at, CC_R),
+      };
+    }
+    if (s.op === DYNAMIC) {
+      this.usesFlagOp = true;
+      const code = this.code;
+      code.if(i32.lt_s(this.opLocal(), c32(0)), false);
+      code.setLocal(this.flagA, i64.load(c32(0), CC_A));
+      code.setLocal(this.flagB, i64.load(c32(0), CC_B));
+      code.setLocal(this.flagR, i64.load(c32(0), CC_R));
+      code.setLocal(this.flagOp, i32.load(c32(0), CC_OP));
+      code.end();
+      return { op: -1, dynamicOp: this.opLocal(), a: this.aLocal(), b: this.bLocal(), r: this.derivedR() };
+    }
+    if (s.op === DEAD) return { op: 0, a: zero, b: zero, r: zero, dynamicOp: c32(0) };
+    return { op: s.op, a: s.a ?? zero, b: s.b ?? zero, r: s.r ?? zero, dynamicOp: c32(s.op) };
+  }
+  override cond(cc: number): Expr {
+    const s = this.state;
+    // CF of an inc or dec is kept as it is.
+    if (s.op === DEAD) return c32(0);
+    return super.cond(cc);
+  }
+  override flagsImage(): Expr {
+    if (this.merging) return c32(0);
+    const s = this.cc();
+    if (s.op >= 0 && s.op >> 2 === CC.FLAGS) return super.flagsImage();
+    const e = call(this.helpers.index("ccFlags"), "i32", [s.op < 0 ? s.dynamicOp : c32(s.op), s.a, s.b, s.r]);
+    // The call is pure: where the flags are known it may stay in a description and be made only where that is used.
+    return s.op >= 0 ? e : this.let(e);
+  }
+  protected override setCc(op: number, a: Expr | undefined, b: Expr | undefined, r: Expr | undefined): void {
+    if (!this.live) {
+      this.replaceState(DEAD_STATE, []);
+      return;
+    }
+    const used: number[] = [];
+    const ka = this.keep(a, used);
+    const kb = this.keep(b, used);
+    const kr = this.keep(r, used);
+    this.replaceState({ op, a: ka, b: kb, r: kr, joined: false, owned: [] }, used);
+  }
+  protected override setCcIf(
+    cond: Expr,
+    op: number,
+    a: Expr | undefined,
+    b: Expr | undefined,
+    r: Expr | undefined,
+  ): void {
+    if (!this.live) return;
+    this.join(true);
+    this.usesFlagOp = true;
+    const code = this.code;
+    code.if(cond);
+    if (a) code.setLocal(this.flagA, a);
+    if (b) code.setLocal(this.flagB, b);
+    if (r) code.setLocal(this.flagR, r);
+    code.setLocal(this.flagOp, c32(op));
+    code.end();
+    this.replaceState({ op: DYNAMIC, joined: true, owned: [] }, []);
+  }
+  /** Make an expression fit to stay: over locals that nothing else changes. */
+  private keep(e: Expr | undefined, used: number[]): Expr | undefined {
+    if (!e) return undefined;
+    const found: number[] = [];
+    if (!this.collect(e, found)) {
+      const l = this.code.newLocal(e.t);
+      this.code.setLocal(l, e);
+      this.temps.push(l);
+      used.push(l);
+      return local(l, e.t);
+    }
+    used.push(...found);
+    return e;
+  }
+  private size = 0;
+  private collect(e: Expr, found: number[]): boolean {
+    this.size = 0;
+    return this.walk(e, found);
+  }
+  private walk(e: Expr, found: number[]): boolean {
+    if (e.n === N.LOAD || ++this.size > MAX_TREE) return false;
+    if (e.n === N.LOCAL) {
+      // The registers' and joins' locals change under it.
+      if (e.code <= this.fixed || e.t === "v128") return false;
+      if (!found.includes(e.code)) found.push(e.code);
+      return true;
+    }
+    for (const x of e.args) if (!this.walk(x, found)) return false;
+    return true;
+  }
+  /** Take over the locals that the new description needs, give back those of the old one. */
+  private replaceState(s: FlagState, used: readonly number[]): void {
+    const owned: number[] = [];
+    for (const l of this.state.owned) {
+      if (used.includes(l)) owned.push(l);
+      else this.code.freeLocal(l);
+    }
+    for (const l of used) {
+      const i = this.temps.indexOf(l);
+      if (i >= 0) {
+        this.temps.splice(i, 1);
+        if (!owned.includes(l)) owned.push(l);
+      }
+    }
+    this.state = { ...s, owned };
+  }
+  /** The description as a block that only this one leads to may use it. */
+  inherited(): FlagState {
+    return { ...this.state, owned: [] };
+  }
+  setState(s: FlagState): void {
+    this.state = s;
+  }
+  freeState(s: FlagState): void {
+    for (const l of s.owned) this.code.freeLocal(l);
+  }
+  /** Temporaries that must outlive the instruction (a branch's condition or target). */
+  holdTemps(): number[] {
+    return this.temps.splice(0);
+  }
+  freeTemps(held: readonly number[]): void {
+    for (const l of held) this.code.freeLocal(l);
+  }
+  loadRegister(n: number): Expr {
+    return i64.load(c32(0), GPR + n * 8);
+  }
+  loadXmm(n: number): Expr {
+    return v.load(c32(0), XMM + n * 16);
+  }
+}
+
+/** Cut a 64-bit sum or difference to the operation's size. */
+function mask(op: number, e: Expr): Expr {
+  const size = op & 3;
+  if (size === 3) return e;
+  return i64.and(e, size === 2 ? c64(-1, 0) : c64(size === 1 ? 0xffff : 0xff));
+}
+
+/** A local, or one zero-extended. */
+function isHeld(e: Expr): boolean {
+  return e.n === N.LOCAL || (e.n === N.OP && e.args.length === 1 && (e.args[0] as Expr).n === N.LOCAL);
+}
+

@@ -1,0 +1,45 @@
+/** What the translator takes from the engine and gives back. */
+import type { Code } from "../../wasm/encoder.js";
+import type { Va } from "../api.js";
+import type { Insn } from "../insn.js";
+
+/** The guest's code as the translator may look at it; nothing here has an effect. */
+export interface CodeSource {
+  /** Machine address of the code byte at `va` in the present address space; −1 if it is not mapped executable. */
+  codeAddr(va: Va): number;
+  /** The instruction at `va` (it may cross into a mapped page); null if it cannot be decoded. */
+  decodeAt(va: Va): Insn | null;
+  /** How often the interpreter entered a block at `va`; 0 = never seen. */
+  count(va: Va): number;
+  /** Observed targets of the indirect branch at `va`. */
+  targets(va: Va): readonly Va[];
+}
+
+export interface CodeRange {
+  readonly va: Va;
+  readonly maddr: number;
+  readonly len: number;
+}
+
+export interface Region {
+  /** `(entry: i32) → i32`: 0 = go on through the dispatcher at RIP, 2 = leave the engine, the exit record is filled. */
+  readonly code: Code;
+  /** `entries[i]` is entered with argument i. */
+  readonly entries: readonly Va[];
+  /** The guest code it was made from, page by page. */
+  readonly ranges: readonly CodeRange[];
+  readonly instructions: number;
+  readonly blocks: number;
+}
+
+export interface TranslateOptions {
+  maxBlocks?: number;
+  maxInstructions?: number;
+  maxPages?: number;
+  /** Follow direct calls into the callee (default true). */
+  inlineCalls?: boolean;
+  /** A TLB miss leaves the region and the interpreter makes the access (default false: a cold call inline). */
+  missLeaves?: boolean;
+  /** Arithmetic flags are right at faults and budget exits even where the code that follows never looks (default true). */
+  preciseFlags?: boolean;
+}

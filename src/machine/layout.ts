@@ -1,0 +1,182 @@
+/**
+ * Where things lie in the machine's linear memory. The engine's own area is at the bottom; the first machine frame that a
+ * domain may own is above it. The addresses are constants so that generated code can use them as immediate offsets.
+ *
+ * Invariant: nothing below `ENGINE_END` is ever mapped by a guest's TLB entry.
+ */
+
+export const PAGE_SIZE = 4096;
+
+/** The loaded vCPU's state block (one page). Offsets below are absolute addresses. */
+export const CPU = 0x1000;
+
+/** RAX RCX RDX RBX RSP RBP RSI RDI R8–R15, 8 bytes each. */
+export const GPR = CPU + 0x000;
+export const RIP = CPU + 0x080;
+/** Lazy arithmetic flags: operation (i32, see flags.ts) and up to three i64 values. */
+export const CC_OP = CPU + 0x088;
+export const CC_A = CPU + 0x090;
+export const CC_B = CPU + 0x098;
+export const CC_R = CPU + 0x0a0;
+/** RFLAGS without the six arithmetic flags (i32): TF IF DF IOPL NT RF VM AC VIF VIP ID, bit 1 set. */
+export const EFL = CPU + 0x0a8;
+/** The mode word of the running code (i32), see MODE_*. Part of every code lookup key. */
+export const MODE = CPU + 0x0ac;
+/** Segment bases ES CS SS DS FS GS, 8 bytes each. */
+export const SEG_BASE = CPU + 0x0b0;
+/** Segment selectors, 4 bytes each. */
+export const SEG_SEL = CPU + 0x0e0;
+/** Segment limits (bytes, inclusive; i32 unsigned), 4 bytes each. */
+export const SEG_LIMIT = CPU + 0x0f8;
+/** Segment attributes: descriptor bits 40–55 as in VMCS/VMCB (type, S, DPL, P, AVL, L, D/B, G), 4 bytes each. */
+export const SEG_ATTR = CPU + 0x110;
+/** Always zero: what an absent base or index register reads as in the interpreter. */
+export const ZERO = CPU + 0x128;
+/** Virtual address of the code page being interpreted (i64): base of rip-relative addresses. */
+export const CODE_PAGE = CPU + 0x130;
+/** Instructions that may still retire before the slice ends (i32, signed). */
+export const BUDGET = CPU + 0x138;
+/** Exit record: reason i32, vector i32, error code i32 (−1 = none), length i32, cr2 i64. */
+export const EXIT_REASON = CPU + 0x140;
+export const EXIT_VECTOR = CPU + 0x144;
+export const EXIT_ERROR = CPU + 0x148;
+export const EXIT_LENGTH = CPU + 0x14c;
+export const EXIT_CR2 = CPU + 0x150;
+/** Non-zero while a store invalidated code: the interpreter must look its block up again. */
+export const SMC_PENDING = CPU + 0x158;
+/** Interrupt shadow (mov ss, sti): non-zero for one instruction. */
+export const SHADOW = CPU + 0x15c;
+/** CR0 i64, CR4 i64, EFER i64. */
+export const CR0 = CPU + 0x160;
+export const CR4 = CPU + 0x168;
+export const EFER = CPU + 0x170;
+/** Top-level page table of address space 0 and 1 (maddr i32 each) and the number of levels (i32 each; 0 = paging off). */
+export const ROOT = CPU + 0x178;
+export const LEVELS = CPU + 0x180;
+/** DR0–DR7, 8 bytes each. */
+export const DR = CPU + 0x188;
+/** TSC_AUX (i32, for rdtscp), TSC offset (f64 nanosecond reading cached). */
+export const TSC_AUX = CPU + 0x1c8;
+/** MXCSR (i32). */
+export const MXCSR = CPU + 0x1cc;
+/** x87: control word, status word (TOP kept in it, bits 11–13), abridged tag byte (1 = valid), last opcode: i32 each. */
+export const FCW = CPU + 0x1d0;
+export const FSW = CPU + 0x1d4;
+export const FTW = CPU + 0x1d8;
+export const FOP = CPU + 0x1dc;
+/** x87 last instruction and data pointers (i64). */
+export const FIP = CPU + 0x1e0;
+export const FDP = CPU + 0x1e8;
+/** Physical x87 registers R0–R7 (not ST order): 16 bytes each; mantissa i64 then sign+exponent u16. MMX registers alias the mantissas. */
+export const FPR = CPU + 0x200;
+/** XMM0–15, 16 bytes each. */
+export const XMM = CPU + 0x280;
+/** Scratch for helpers. */
+export const SCRATCH = CPU + 0x380;
+/** End of what a vCPU context holds. */
+export const CPU_CONTEXT_SIZE = 0x380;
+
+/** Mode word bits. */
+export const MODE_BITS_16 = 0;
+export const MODE_BITS_32 = 1;
+export const MODE_BITS_64 = 2;
+export const MODE_BITS_MASK = 3;
+/** Address space index (0 or 1). */
+export const MODE_SPACE = 4;
+/** CPL in bits 3–4. */
+export const MODE_CPL_SHIFT = 3;
+/** Stack is 32 bits wide (SS.B), for 16/32-bit code. */
+export const MODE_SS32 = 0x20;
+/** DS, ES, SS and CS bases are all zero and limits 4 GiB (always so in 64-bit code). */
+export const MODE_FLAT = 0x40;
+/** Single step: RFLAGS.TF is set. */
+export const MODE_STEP = 0x80;
+/** Instruction or data breakpoints are armed in DR7. */
+export const MODE_BREAK = 0x100;
+/** CR0.TS or EM: FPU and SSE instructions raise #NM. */
+export const MODE_NO_FPU = 0x200;
+
+/** Where a page-crossing access, or one to a page with code, is staged. 64 bytes. */
+export const BOUNCE = 0x2000;
+
+/** AssemblyScript's static data. */
+export const CORE_DATA = 0x3000;
+export const CORE_DATA_END = 0x20000;
+
+/** TLB: per space a read and a write array. Entry: tag i64 (page VA; 1 = empty), addend i32, spare i32. */
+export const TLB_ENTRIES = 1024;
+export const TLB_ENTRY_SIZE = 16;
+export const TLB_ARRAY_SIZE = TLB_ENTRIES * TLB_ENTRY_SIZE;
+export const TLB = 0x20000;
+/** Read array of space s at TLB + s*2*TLB_ARRAY_SIZE; write array follows it. */
+export const TLB_END = TLB + 4 * TLB_ARRAY_SIZE;
+
+/** Cache of code by virtual address: tag i64 (VA), epoch+mode key i32, block or region reference i32. */
+export const JUMP_CACHE = 0x30000;
+export const JUMP_CACHE_ENTRIES = 4096;
+export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * 16;
+/**
+ * Per machine frame, which of its 64 granules of 64 bytes hold decoded code (u64 mask). A frame with a non-zero mask never
+ * has an entry in a write TLB array, so that every store to it takes the slow path and is checked.
+ */
+export const CODE_MASK = 0x40000;
+export const MAX_FRAMES = 1 << 20;
+export const CODE_MASK_END = CODE_MASK + MAX_FRAMES * 8;
+/** Hash table of decoded blocks by machine address and mode. */
+export const BLOCK_HASH = CODE_MASK_END;
+export const BLOCK_HASH_ENTRIES = 1 << 17;
+export const BLOCK_HASH_END = BLOCK_HASH + BLOCK_HASH_ENTRIES * 4;
+/** Arena of pre-decoded blocks. */
+export const RECORDS = 0x1000000;
+export const RECORDS_END = 0x5000000;
+/** The first byte that a machine frame may use. */
+export const ENGINE_END = RECORDS_END;
+
+/** A decoded block: a header, then one record an instruction, then a sentinel record that continues at the next address. */
+export const BLOCK_COUNT = 0;
+/** Function table index of the region that this block enters (0 = none) and the entry's number. */
+export const BLOCK_REGION = 4;
+export const BLOCK_ENTRY = 8;
+export const BLOCK_N = 12;
+export const BLOCK_MADDR = 16;
+export const BLOCK_MODE = 20;
+/** Machine address of the second page of a block whose one instruction crosses pages, else 0. */
+export const BLOCK_PAGE2 = 24;
+/** Next block in the same hash chain. */
+export const BLOCK_NEXT = 28;
+export const BLOCK_HEADER = 32;
+
+/** A record: handler (table index) u32, offset in page u16, length u8; operand register addresses; address parts; constants. */
+export const REC_HANDLER = 0;
+export const REC_POS = 4;
+export const REC_LEN = 6;
+export const REC_R0 = 8;
+export const REC_R1 = 10;
+export const REC_R2 = 12;
+export const REC_SEG = 14;
+export const REC_BASE = 16;
+export const REC_INDEX = 18;
+export const REC_SCALE = 20;
+export const REC_DISP = 24;
+export const REC_IMM = 32;
+export const REC_NEXT = 40;
+export const REC_SIZE = 48;
+
+/** What a handler returns. */
+export const ST_NEXT = 0;
+/** RIP is set: look the next block up. */
+export const ST_JUMP = 1;
+/** Leave the engine (or restart) with RIP at this instruction. */
+export const ST_AT = 2;
+/** Leave the engine with RIP after this instruction. */
+export const ST_AFTER = 3;
+/** End the block after this instruction and look the next one up. */
+export const ST_END = 4;
+
+/** Region descriptors, indexed by function table index: epoch u32, page count u32, address of {va i64, maddr u32, pad u32} u32. */
+export const REGIONS = 0x900000;
+export const REGION_SIZE = 16;
+export const REGIONS_MAX = 65536;
+/** Blocks that became hot since the host side last looked: count u32, then block addresses. */
+export const HOT_LIST = 0xb00000;
+export const HOT_MAX = 256;

@@ -1,0 +1,223 @@
+/**
+ * The engine under test: a machine with the oracle's address space (two data pages, a code page), whose CPU runs one instruction. As
+ * on the host, `int3` follows the instruction, so that reaching one in the code page means "completed here", and so does a failed
+ * fetch at a branch target.
+ */
+import { VirtualClock } from "../../src/machine/clock.js";
+import { Cpu, type EngineKind } from "../../src/machine/cpu/cpu.js";
+import { Exit } from "../../src/machine/cpu/exits.js";
+import { FCW, FPR, FSW, FTW, MXCSR, XMM } from "../../src/machine/layout.js";
+import { PhysMem } from "../../src/machine/memory.js";
+import {
+  AREA,
+  AREA_SIZE,
+  CODE,
+  CODE_PAGE,
+  FX_SIZE,
+  GS_BASE,
+  PIECE,
+  SELECTORS_32,
+  SELECTORS_64,
+  type Case,
+  type EngineUnderTest,
+  type Result,
+} from "./case.js";
+
+const PRESENT_USER = 5;
+const WRITABLE = 2;
+/** Descriptor attributes as in a VMCB: present, DPL 3, G; CS with L or D. */
+const CODE_64 = 0xa0fb;
+const CODE_32 = 0xc0fb;
+const DATA = 0xc0f3;
+/** Does not end: an own "vector" so that it shows as a difference. */
+const ENDLESS = 254;
+
+class Engine implements EngineUnderTest {
+  readonly #mem = new PhysMem(16 << 20);
+  readonly #cpu: Cpu;
+  /** Machine addresses of the area (two frames in a row) and of the code page. */
+  readonly #area: number;
+  readonly #code: number;
+  #base = new Uint8Array(AREA_SIZE);
+  readonly #expected = new Uint8Array(AREA_SIZE);
+  #bits = 0;
+
+  constructor(
+    readonly name: string,
+    kind: EngineKind,
+  ) {
+    const mem = this.#mem;
+    this.#cpu = new Cpu(mem, new VirtualClock(), { engine: kind });
+    let next = mem.firstFrame;
+    const frame = (): number => {
+      const at = next++ * 4096;
+      mem.zeroFrame(at / 4096);
+      return at;
+    };
+    this.#area = frame();
+    frame();
+    this.#code = frame();
+    const root = frame();
+    const map = (va: number, maddr: number, flags: number): void => {
+      let table = root;
+      for (let level = 3; level > 0; level--) {
+        const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
+        if (mem.r32(at) === 0) mem.w64(at, frame() | PRESENT_USER | WRITABLE, 0);
+        table = mem.r32(at) & ~4095;
+      }
+      mem.w64(table + ((va / 4096) & 511) * 8, maddr | flags, 0);
+    };
+    map(AREA, this.#area, PRESENT_USER | WRITABLE);
+    map(AREA + 4096, this.#area + 4096, PRESENT_USER | WRITABLE);
+    map(CODE_PAGE, this.#code, PRESENT_USER);
+    this.#cpu.setRoot(0, root, 4);
+    mem.fill(this.#code, 0xcc, 4096);
+  }
+
+  setMemory(base: Uint8Array): void {
+    this.#base = base;
+    this.#expected.set(base);
+    this.#mem.write(this.#area, base);
+  }
+
+  #mode(bits: 64 | 32): void {
+    if (this.#bits === bits) return;
+    this.#bits = bits;
+    const cpu = this.#cpu;
+    const selectors = bits === 64 ? SELECTORS_64 : SELECTORS_32;
+    for (let s = 0; s < 6; s++) cpu.setSegment(s, selectors[s], 0, 0xffffffff, s === 1 ? (bits === 64 ? CODE_64 : CODE_32) : DATA);
+    cpu.setSegBase(5, GS_BASE, 0);
+    cpu.setMode({ bits, cpl: 3, space: 0 });
+  }
+
+  /** The FPU state goes straight into the state block: `fxsave` and `fxrstor` are under test themselves. */
+  #loadFx(fx: Uint8Array): void {
+    const { u8, u32 } = this.#mem;
+    u32[FCW >>> 2] = fx[0] | (fx[1] << 8);
+    u32[FSW >>> 2] = fx[2] | (fx[3] << 8);
+    u32[FTW >>> 2] = fx[4];
+    u32[MXCSR >>> 2] = fx[24] | (fx[25] << 8) | (fx[26] << 16) | (fx[27] << 24);
+    const top = (fx[3] >> 3) & 7;
+    for (let i = 0; i < 8; i++) u8.set(fx.subarray(32 + i * 16, 42 + i * 16), FPR + ((top + i) & 7) * 16);
+    u8.set(fx.subarray(160, FX_SIZE), XMM);
+  }
+
+  #saveFx(fx: Uint8Array): void {
+    const { u8, u32 } = this.#mem;
+    const view = new DataView(fx.buffer, fx.byteOffset);
+    view.setUint16(0, u32[FCW >>> 2], true);
+    view.setUint16(2, u32[FSW >>> 2], true);
+    fx[4] = u32[FTW >>> 2];
+    view.setUint32(24, u32[MXCSR >>> 2], true);
+    const top = (fx[3] >> 3) & 7;
+    for (let i = 0; i < 8; i++) {
+      const at = FPR + ((top + i) & 7) * 16;
+      fx.set(u8.subarray(at, at + 10), 32 + i * 16);
+    }
+    fx.set(u8.subarray(XMM, XMM + 256), 160);
+  }
+
+  run(c: Case): Result {
+    const cpu = this.#cpu;
+    const mem = this.#mem;
+    this.#mode(c.bits);
+    // The instruction (its old neighbourhood becomes int3 again).
+    const text = new Uint8Array(32).fill(0xcc);
+    text.set(c.code);
+    mem.write(this.#code + (CODE - CODE_PAGE), text);
+    const patches = new DataView(c.patches.buffer, c.patches.byteOffset, c.patches.byteLength);
+    for (let at = 0; at < c.patches.length; at += PIECE) {
+      const offset = patches.getUint32(at, true);
+      this.#expected.set(c.patches.subarray(at + 4, at + PIECE), offset);
+      mem.write(this.#area + offset, c.patches.subarray(at + 4, at + PIECE));
+    }
+    for (let i = 0; i < 16; i++) cpu.setReg(i, c.gpr[i * 2], c.gpr[i * 2 + 1]);
+    this.#loadFx(c.fx);
+    cpu.rflags = c.rflags | 0x202;
+    cpu.rip = CODE;
+
+    const result: Result = {
+      gpr: new Uint32Array(32),
+      ripLo: 0,
+      ripHi: 0,
+      cr2Lo: 0,
+      cr2Hi: 0,
+      rflags: 0,
+      vector: -1,
+      error: 0,
+      fx: new Uint8Array(FX_SIZE),
+      changes: new Uint8Array(0),
+    };
+    let rounds = 0;
+    loop: for (;;) {
+      const reason = cpu.run(1000);
+      const e = cpu.exit;
+      switch (reason) {
+        case Exit.BUDGET:
+          if (++rounds > 20) {
+            result.vector = ENDLESS;
+            break loop;
+          }
+          break;
+        case Exit.PAUSE:
+          break loop;
+        case Exit.EXCEPTION: {
+          const rip = cpu.rip;
+          if (e.vector === 3 && c.insn.op !== "int3" && rip > CODE_PAGE && rip <= CODE_PAGE + 4096) {
+            cpu.rip = rip - 1;
+            break loop;
+          }
+          if (e.vector === 14 && e.errorCode & 16 && e.cr2Lo >>> 0 === rip % 2 ** 32) break loop;
+          result.vector = e.vector;
+          result.error = Math.max(e.errorCode, 0);
+          result.cr2Lo = e.cr2Lo >>> 0;
+          result.cr2Hi = e.cr2Hi >>> 0;
+          break loop;
+        }
+        default:
+          result.vector = 200 + reason;
+          break loop;
+      }
+    }
+    const rip = cpu.rip;
+    result.ripLo = rip >>> 0;
+    result.ripHi = Math.floor(rip / 2 ** 32) >>> 0;
+    for (let i = 0; i < 16; i++) {
+      result.gpr[i * 2] = cpu.regLo(i);
+      result.gpr[i * 2 + 1] = cpu.regHi(i);
+    }
+    result.rflags = cpu.rflags;
+    this.#saveFx(result.fx);
+    this.#collect(result, c, patches);
+    return result;
+  }
+
+  /** Find what changed in the area, and put it back. */
+  #collect(result: Result, c: Case, patches: DataView): void {
+    const mem = this.#mem;
+    const expected = new Uint32Array(this.#expected.buffer);
+    const first = this.#area >>> 2;
+    const changed: number[] = [];
+    for (let w = 0; w < AREA_SIZE / 4; w += 2) {
+      if (mem.u32[first + w] !== expected[w] || mem.u32[first + w + 1] !== expected[w + 1]) changed.push(w * 4);
+    }
+    const changes = new Uint8Array(changed.length * PIECE);
+    const view = new DataView(changes.buffer);
+    changed.forEach((offset, i) => {
+      view.setUint32(i * PIECE, offset, true);
+      changes.set(mem.read(this.#area + offset, 8), i * PIECE + 4);
+      mem.write(this.#area + offset, this.#base.subarray(offset, offset + 8));
+    });
+    for (let at = 0; at < c.patches.length; at += PIECE) {
+      const offset = patches.getUint32(at, true);
+      const before = this.#base.subarray(offset, offset + 8);
+      this.#expected.set(before, offset);
+      mem.write(this.#area + offset, before);
+    }
+    result.changes = changes;
+  }
+}
+
+export function openEngine(kind: "interpreter" | "translator"): EngineUnderTest {
+  return new Engine(kind, kind);
+}

@@ -1,0 +1,179 @@
+/**
+ * What the manuals leave undefined, by rule: flags, registers, x87 condition codes, and where a numeric tolerance applies.
+ * SDM vol. 2 (and APM vol. 3, vol. 5 where it says more) "Flags Affected" and "FPU Flags Affected".
+ */
+import { H, PLACES } from "../../src/machine/cpu/decode/table.js";
+import { AF, CF, OF, PF, SF, ZF } from "../../src/machine/cpu/flags.js";
+import { K, type Insn } from "../../src/machine/cpu/insn.js";
+import { AREA, AREA_SIZE, GS_BASE, PIECE, type Case } from "./case.js";
+
+const ALL = CF | PF | AF | ZF | SF | OF;
+
+/** Value of the count operand of a shift or rotation, before masking. */
+function count(c: Case): number {
+  const o = c.insn.ops[c.insn.ops.length - 1];
+  return o.kind === K.IMM ? c.insn.imm & 0xff : c.gpr[o.reg * 2] & 0xff;
+}
+
+/** Count as the processor masks it. */
+function masked(c: Case): number {
+  return count(c) & (c.insn.osize === 8 ? 63 : 31);
+}
+
+function shift(c: Case): number {
+  const n = masked(c);
+  if (n === 0) return 0;
+  let undefinedFlags = AF;
+  if (n > 1) undefinedFlags |= OF;
+  if (n >= c.insn.osize * 8 && c.insn.op !== "sar") undefinedFlags |= CF;
+  return undefinedFlags;
+}
+const rotate = (c: Case): number => (masked(c) > 1 ? OF : 0);
+function doubleShift(c: Case): number {
+  const n = masked(c);
+  if (n === 0) return 0;
+  if (n > c.insn.osize * 8) return ALL;
+  return n === 1 ? AF : AF | OF;
+}
+const bitTest = OF | SF | AF | PF;
+
+/** Flags that an instruction leaves undefined when it completes. */
+const UNDEFINED_FLAGS: Readonly<Record<string, number | ((c: Case) => number)>> = {
+  and: AF,
+  or: AF,
+  xor: AF,
+  test: AF,
+  shl: shift,
+  shr: shift,
+  sar: shift,
+  rol: rotate,
+  ror: rotate,
+  rcl: rotate,
+  rcr: rotate,
+  shld: doubleShift,
+  shrd: doubleShift,
+  mul: SF | ZF | AF | PF,
+  imul1: SF | ZF | AF | PF,
+  imul: SF | ZF | AF | PF,
+  div: ALL,
+  idiv: ALL,
+  bsf: CF | OF | SF | AF | PF,
+  bsr: CF | OF | SF | AF | PF,
+  bt: bitTest,
+  bts: bitTest,
+  btr: bitTest,
+  btc: bitTest,
+  aaa: OF | SF | ZF | PF,
+  aas: OF | SF | ZF | PF,
+  daa: OF,
+  das: OF,
+  aam: OF | AF | CF,
+  aad: OF | AF | CF,
+};
+
+export function undefinedFlags(c: Case): number {
+  const rule = UNDEFINED_FLAGS[c.insn.op];
+  return rule === undefined ? 0 : typeof rule === "number" ? rule : rule(c);
+}
+
+/** Bit i: general register i is undefined after this (completed) instruction; `before` tells that the source was zero and so on. */
+export function undefinedRegisters(c: Case, zf: boolean): number {
+  const { insn } = c;
+  const first = insn.ops[0];
+  if (!first || first.kind !== K.GPR) return 0;
+  switch (insn.op) {
+    case "bsf":
+    case "bsr": // undefined with a zero source
+      return zf ? 1 << first.reg : 0;
+    case "bswap":
+      return insn.osize === 2 ? 1 << first.reg : 0;
+    case "shld":
+    case "shrd":
+      return masked(c) > insn.osize * 8 ? 1 << first.reg : 0;
+    default:
+      return 0;
+  }
+}
+
+/** x87 condition codes in FSW. */
+export const C0 = 0x100,
+  C1 = 0x200,
+  C2 = 0x400,
+  C3 = 0x4000;
+
+const TRANSCENDENTAL = new Set("f2xm1 fyl2x fyl2xp1 fptan fpatan fsin fcos fsincos".split(" "));
+/** These set the condition codes on purpose: only C1 may be left, by `CLEAN` not even that. */
+const SETS_CODES = /^(fcom|fcomp|fcompp|fucom|fucomp|fucompp|ficom|ficomp|ftst|fxam|fprem|fprem1)$/;
+/** These leave them alone or load them. */
+const KEEPS_CODES =
+  /^(fcomi|fcomip|fucomi|fucomip|fldenv|frstor|fxrstor|fnstsw|fnclex|fninit|fnsave|fxsave|emms|wait|f?nop)$/;
+
+/** FSW bits that are undefined after this instruction. */
+export function undefinedStatus(c: Case): number {
+  const op = c.insn.op;
+  if (op[0] !== "f") return 0;
+  if (SETS_CODES.test(op) || KEEPS_CODES.test(op)) return 0;
+  if (op === "fsin" || op === "fcos" || op === "fsincos" || op === "fptan") return C0 | C1 | C3;
+  if (TRANSCENDENTAL.has(op)) return C0 | C1 | C2 | C3;
+  if (/^(fldcw|fnstcw|fnstenv|ffree|ffreep|fnop)$/.test(op)) return C0 | C1 | C2 | C3;
+  return C0 | C2 | C3;
+}
+
+/** Allowed difference of x87 results in units of the last place (SDM vol. 1, 8.3.10: transcendental results are within 1 ulp). */
+export function ulps(c: Case): number {
+  return TRANSCENDENTAL.has(c.insn.op) ? 2 : 0;
+}
+
+/** Allowed relative error of approximations: SDM, RCPPS and RSQRTPS: 1.5 × 2^−12. Both sides may err. */
+export function relativeError(c: Case): number {
+  return /^r(cp|sqrt)(ps|ss)$/.test(c.insn.op) ? 3 * 2 ** -12 : 0;
+}
+
+/** Linear address of the memory operand, or −1 (register form, or beyond what fits a double exactly). */
+export function effectiveAddress(c: Case): number {
+  const { insn, gpr } = c;
+  const mem = insn.ops.some((o) => o.kind === K.MEM);
+  if (!mem) return -1;
+  let lo = insn.disp;
+  if (insn.memBase === 16) lo += 0x20000800 + insn.len;
+  else if (insn.memBase >= 0) lo += gpr[insn.memBase * 2];
+  if (insn.memIndex >= 0) lo += gpr[insn.memIndex * 2] * 2 ** insn.memScale;
+  lo = ((lo % 2 ** 32) + 2 ** 32) % 2 ** 32;
+  return insn.seg === 5 ? lo + GS_BASE : lo;
+}
+
+/**
+ * Memory bytes that are not compared: the last-instruction pointers and opcode of saved x87 state (processors differ in
+ * when they keep them), MXCSR_MASK and the part of fxsave's area that is not state; undefined shift results.
+ */
+export function ignoredMemory(c: Case): readonly (readonly [from: number, to: number])[] {
+  const { insn } = c;
+  const ea = effectiveAddress(c) - AREA;
+  switch (insn.op) {
+    case "fxsave":
+      return [
+        [ea + 5, ea + 24],
+        [ea + 28, ea + 32],
+        [ea + 416, ea + 512],
+      ];
+    case "fnstenv":
+    case "fnsave":
+      return insn.osize === 2 ? [[ea + 6, ea + 14]] : [[ea + 12, ea + 28]];
+    case "shld":
+    case "shrd":
+      return masked(c) > insn.osize * 8 ? [[ea, ea + 8]] : [];
+    default:
+      return [];
+  }
+}
+
+/** Every mnemonic with a rule here exists. */
+export function unknownRules(): string[] {
+  const ops = new Set(PLACES.flatMap((p) => [p.row.op, p.row.opW]));
+  return [...Object.keys(UNDEFINED_FLAGS), ...TRANSCENDENTAL].filter((op) => !ops.has(op));
+}
+
+/** For tests: handlers and sizes the rules rely on. */
+export const LIMITS = { AREA_SIZE, PIECE, H };
+
+export type { Insn };
