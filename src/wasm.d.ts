@@ -58,7 +58,8 @@ declare namespace WebAssembly {
   // eslint-disable-next-line @typescript-eslint/no-unsafe-function-type -- as above
   type ImportValue = Function | Global | Memory | Table | number;
   type Exports = Record<string, ExportValue>;
-  type Imports = Record<string, Record<string, ImportValue>>;
+  type ModuleImports = Record<string, ImportValue>;
+  type Imports = Record<string, ModuleImports>;
   class Instance {
     constructor(module: Module, imports?: Imports);
     readonly exports: Exports;

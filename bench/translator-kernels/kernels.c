@@ -80,7 +80,7 @@ u64 k_qsort(u64 n) {
 }
 /* A bytecode machine with a switch. */
 u64 k_vm(u64 n) {
-  static const u8 prog[] = {0, 10, 1, 3, 2, 4, 7, 5, 1, 6, 3, 1, 7, 0, 8, 2, 9};
+  static const u8 prog[] = {0, 10, 1, 3, 2, 4, 7, 5, 1, 6, 3, 1, 7, 0, 8, 2, 9, 9};
   u64 acc = 1, x = 3, y = 5, steps = 0; u32 pc = 0;
   for (u64 i = 0; i < n; i++) {
     switch (prog[pc++]) {

@@ -1,7 +1,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#ifdef SEPARATE
+typedef unsigned long u64;
+#define D(n) u64 k_##n(u64);
+D(alu)D(copy)D(chase)D(fib)D(md5)D(qsort)D(vm)D(sieve)D(matrix)D(rsa)D(string)
+#else
 #include "kernels.c"
+#endif
 #define X(n) {#n, k_##n}
 static struct { const char *n; u64 (*f)(u64); } t[] = {X(alu),X(copy),X(chase),X(fib),X(md5),X(qsort),X(vm),X(sieve),X(matrix),X(rsa),X(string)};
 #include <string.h>

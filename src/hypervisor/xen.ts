@@ -168,7 +168,7 @@ export class Xen {
       for (let i = 0; i < config.maxVcpus; i++) {
         const v = new Vcpu(d, i, this.cpu.newContext());
         d.vcpus.push(v);
-        v.events = new VcpuEvents(v, shared);
+        v.events = new VcpuEvents(v);
         v.mm = new VcpuMm(this, v);
         v.time = new VcpuTime(v);
         v.sched = this.scheduler.initVcpu(v);
@@ -377,7 +377,7 @@ export class Xen {
       counters.instructions += n;
       spent += n;
       left -= n + EXIT_COST;
-      clock.retire(n + EXIT_COST);
+      clock.retire(EXIT_COST);
       switch (reason) {
         case Exit.SYSCALL:
           onSyscall(v);

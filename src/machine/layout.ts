@@ -144,7 +144,9 @@ export const BLOCK_MODE = 20;
 export const BLOCK_PAGE2 = 24;
 /** Next block in the same hash chain. */
 export const BLOCK_NEXT = 28;
-export const BLOCK_HEADER = 32;
+/** Virtual address that the region was made for (i64): its code holds that address. */
+export const BLOCK_VA = 32;
+export const BLOCK_HEADER = 48;
 
 /** A record: handler (table index) u32, offset in page u16, length u8; operand register addresses; address parts; constants. */
 export const REC_HANDLER = 0;
@@ -177,6 +179,6 @@ export const ST_END = 4;
 export const REGIONS = 0x900000;
 export const REGION_SIZE = 16;
 export const REGIONS_MAX = 65536;
-/** Blocks that became hot since the host side last looked: count u32, then block addresses. */
+/** Blocks that became hot since the host side last looked: count u32; from byte 16 on {RIP i64, block u32, pad u32}. */
 export const HOT_LIST = 0xb00000;
 export const HOT_MAX = 256;

@@ -56,14 +56,29 @@ export interface Form {
   readonly bits: 64 | 32;
 }
 
-/** All forms, or those of some mnemonics. */
-export function forms(bits: readonly (64 | 32)[] = [64, 32], only?: (op: string) => boolean): Form[] {
+export type InstructionSet = "integer" | "x87" | "sse";
+
+/** Which part of the processor a row belongs to (MMX counts as SSE). */
+export function setOf(place: Place): InstructionSet {
+  if (place.map === 0 && ((place.first >= 0xd8 && place.first <= 0xdf) || place.first === 0x9b)) return "x87";
+  const fp = (h: number): boolean => h === H.V || h === H.W || h === H.U || h === H.P || h === H.Q || h === H.N;
+  if (place.row.codes.some((c) => fp(c.h)) || /^(emms|ldmxcsr|stmxcsr|fxsave|fxrstor)$/.test(place.row.op)) return "sse";
+  return "integer";
+}
+
+/** All forms, or those of some mnemonics or of an instruction set. */
+export function forms(
+  bits: readonly (64 | 32)[] = [64, 32],
+  only?: (op: string) => boolean,
+  set?: InstructionSet,
+): Form[] {
   const list: Form[] = [];
   for (const b of bits) {
     for (const place of PLACES) {
       if (b === 64 ? place.n64 : place.o64) continue;
       if (place.row.op in EXCLUDED) continue;
       if (place.row.op === "mov_sreg" && place.row.codes[0].h === H.SREG_FIELD) continue;
+      if (set && setOf(place) !== set) continue;
       if (only && !only(place.row.op) && !only(place.row.opW)) continue;
       list.push({ place, bits: b });
     }

@@ -6,7 +6,7 @@ import { MNEMONICS } from "../../src/machine/cpu/decode/index.js";
 import { describeCase, difference, reproduction } from "./compare.js";
 import type { Case, EngineUnderTest } from "./case.js";
 import { openEngine } from "./engine.js";
-import { EXCLUDED, forms, Generator, memoryBase } from "./generate.js";
+import { EXCLUDED, forms, Generator, memoryBase, type InstructionSet } from "./generate.js";
 import { openHost, type Host } from "./host.js";
 
 export interface Options {
@@ -17,6 +17,7 @@ export interface Options {
   readonly engines: readonly EngineUnderTest[];
   readonly bits?: readonly (64 | 32)[];
   readonly only?: (op: string) => boolean;
+  readonly set?: InstructionSet;
   /** Called for each difference. */
   readonly report: (line: string, c: Case) => void;
   readonly batch?: number;
@@ -36,7 +37,7 @@ export interface Tally {
 
 export function oracle(host: Host, o: Options): Tally {
   const base = memoryBase(o.seed);
-  const generator = new Generator(o.seed, forms(o.bits, o.only), base);
+  const generator = new Generator(o.seed, forms(o.bits, o.only, o.set), base);
   const tally: Tally = { cases: 0, completed: 0, failed: new Map(), seen: new Map(), hostSeconds: 0, engineSeconds: 0, generateSeconds: 0 };
   for (const engine of o.engines) engine.setMemory(base);
   const first = o.from ?? 0;
@@ -77,9 +78,10 @@ const USAGE = `usage: node tools/oracle.mjs [options]
   --cases N       number of cases (default 100000)
   --seed S        seed (default: fresh)
   --op NAME       only these mnemonics (comma separated, * at the end as a wildcard)
+  --set SET       only integer, x87 or sse (with MMX)
   --bits 64|32    only this code size
   --engine E      interpreter (default), translator, both or none
-  --case N        only case N of the seed (with the same --op and --bits), with its starting state
+  --case N        only case N of the seed (with the same --op, --set and --bits), with its starting state
   --per-op N      report at most N differences of a mnemonic (default 3)
   --list          list the mnemonics that are tried and those that are not`;
 
@@ -111,6 +113,7 @@ export function main(args: readonly string[], directory: string): number {
   const op = value("op")?.split(",");
   const perOp = Number(value("per-op") ?? 3);
   const bits = value("bits");
+  const set = value("set");
   const reported = new Map<string, number>();
   const tally = oracle(host, {
     seed,
@@ -119,6 +122,7 @@ export function main(args: readonly string[], directory: string): number {
     engines,
     ...(bits === undefined ? {} : { bits: [bits === "32" ? 32 : 64] }),
     ...(op ? { only: (name: string) => op.some((p) => (p.endsWith("*") ? name.startsWith(p.slice(0, -1)) : name === p)) } : {}),
+    ...(set === undefined ? {} : { set: set as InstructionSet }),
     report: (line, c) => {
       const n = reported.get(c.insn.op) ?? 0;
       reported.set(c.insn.op, n + 1);

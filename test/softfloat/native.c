@@ -107,6 +107,14 @@ static void genX87(rec *r, int trans) {
     memcpy(r->b, &m, 8);
     memcpy(r->b + 8, &se, 2);
   }
+  if (r->op == 45) { /* beyond 1 - sqrt(1/2) the result is undefined */
+    memcpy(&se, r->a + 8, 2);
+    if ((se & 0x7fff) >= 16381 && (se & 0x7fff) < 0x7fff) { se = (se & 0x8000) | (16380 - (se & 15)); memcpy(r->a + 8, &se, 2); }
+  }
+  if (r->op == 43) { /* beyond 1 too */
+    memcpy(&se, r->a + 8, 2);
+    if ((se & 0x7fff) >= 16383 && (se & 0x7fff) < 0x7fff) { se = (se & 0x8000) | (16382 - (se & 15)); memcpy(r->a + 8, &se, 2); }
+  }
   if (r->op == 30) { uint32_t v = f32v(); memcpy(r->a, &v, 4); }
   if (r->op == 31) { uint64_t v = f64v(); memcpy(r->a, &v, 8); }
   if (r->op == 33) { uint32_t v = f32v(); memcpy(r->b, &v, 4); }

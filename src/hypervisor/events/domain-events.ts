@@ -7,16 +7,7 @@
  *
  * The methods return a port or 0 for success and a negative errno otherwise, as EVTCHNOP_* do.
  */
-import {
-  EBUSY,
-  EEXIST,
-  EINVAL,
-  ENOENT,
-  ENOSPC,
-  EOPNOTSUPP,
-  EPERM,
-  ESRCH,
-} from "../../abi/errno.js";
+import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, EPERM, ESRCH } from "../../abi/errno.js";
 import {
   EVTCHN_FIFO_PRIORITY_DEFAULT,
   EVTCHNSTAT_closed,
@@ -26,14 +17,7 @@ import {
   EVTCHNSTAT_unbound,
   EVTCHNSTAT_virq,
 } from "../../abi/event_channel.js";
-import {
-  DOMID_SELF,
-  NR_VIRQS,
-  VIRQ_DEBUG,
-  VIRQ_TIMER,
-  VIRQ_XENOPROF,
-  VIRQ_XENPMU,
-} from "../../abi/xen.js";
+import { DOMID_SELF, NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU } from "../../abi/xen.js";
 import type { Maddr, PhysMem } from "../../machine/memory.js";
 import type { Domain } from "../domain.js";
 import { FifoOps } from "./fifo.js";
@@ -526,7 +510,7 @@ export class DomainEvents {
     this.hostDraining = queue;
     let ran = 0;
     try {
-      for (; ran < queue.length; ) {
+      for (; ran < queue.length;) {
         const port = queue[ran++] as number;
         if (this.hostQueued[port] === 0) continue; // closed meanwhile
         this.hostQueued[port] = 0;

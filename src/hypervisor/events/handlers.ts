@@ -127,7 +127,8 @@ function run(call: Call, cmd: number, arg: Va): number {
       else if (s.status === EVTCHNSTAT_interdomain) {
         a.setUint16(evtchn_status.u_interdomain_dom, s.dom, true);
         a.setUint32(evtchn_status.u_interdomain_port, s.value, true);
-      } else if (s.status === EVTCHNSTAT_pirq || s.status === EVTCHNSTAT_virq) a.setUint32(evtchn_status.u_virq, s.value, true);
+      } else if (s.status === EVTCHNSTAT_pirq || s.status === EVTCHNSTAT_virq)
+        a.setUint32(evtchn_status.u_virq, s.value, true);
       return guest.copyTo(arg, b) ? 0 : -EFAULT;
     }
     case EVTCHNOP_bind_vcpu: {
@@ -173,7 +174,10 @@ function run(call: Call, cmd: number, arg: Va): number {
       const b = guest.copyFrom(arg, evtchn_set_priority.size);
       if (b === null) return -EFAULT;
       const a = view(b);
-      return ev.setPriority(a.getUint32(evtchn_set_priority.port, true), a.getUint32(evtchn_set_priority.priority, true));
+      return ev.setPriority(
+        a.getUint32(evtchn_set_priority.port, true),
+        a.getUint32(evtchn_set_priority.priority, true),
+      );
     }
     default:
       return -ENOSYS;
@@ -229,4 +233,3 @@ export const eventHandlers: Record<number, Handler> = {
   [__HYPERVISOR_event_channel_op]: eventChannelOp,
   [__HYPERVISOR_event_channel_op_compat]: eventChannelOpCompat,
 };
-

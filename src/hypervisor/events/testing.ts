@@ -31,7 +31,8 @@ export class TestMachine {
   constructor(pcpus = 1, scheduler = "credit") {
     this.frame = this.mem.firstFrame;
     const cpu = {
-      translate: (va: Va): Maddr => (va < 0 || va >= this.mem.frames * 4096 || this.unmapped.has(Math.floor(va / 4096)) ? -1 : va),
+      translate: (va: Va): Maddr =>
+        va < 0 || va >= this.mem.frames * 4096 || this.unmapped.has(Math.floor(va / 4096)) ? -1 : va,
       requestAttention: (): void => {
         this.attention++;
       },
@@ -64,7 +65,7 @@ export class TestMachine {
 
   addDomain(domid: number, vcpus: number, native = false): Domain {
     const { xen } = this;
-    const machine = this;
+    const { owned, held } = this;
     const shared = native ? -1 : this.page(domid) * 4096;
     const d = {
       xen,
@@ -95,17 +96,24 @@ export class TestMachine {
       sharedInfo: shared,
       frames: {
         getWritable: (lo, hi) => {
-          if (hi !== 0 || machine.owned.get(lo) !== domid) return -22;
-          machine.held.set(lo, machine.heldOn(lo) + 1);
+          if (hi !== 0 || owned.get(lo) !== domid) return -22;
+          held.set(lo, this.heldOn(lo) + 1);
           return lo * 4096;
         },
-        putWritable: (page) => machine.held.set(page / 4096, machine.heldOn(page / 4096) - 1),
+        putWritable: (page) => held.set(page / 4096, this.heldOn(page / 4096) - 1),
       },
     });
     domain.time = new DomainTime(domain);
     xen.scheduler.initDomain(domain);
     for (let id = 0; id < vcpus; id++) {
-      const v = { domain, id, up: false, initialised: true, kernelMode: true, traps: { nmiPending: false } } as unknown as Vcpu;
+      const v = {
+        domain,
+        id,
+        up: false,
+        initialised: true,
+        kernelMode: true,
+        traps: { nmiPending: false },
+      } as unknown as Vcpu;
       d.vcpus.push(v);
       v.events = new VcpuEvents(v);
       v.time = new VcpuTime(v);

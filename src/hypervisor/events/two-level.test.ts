@@ -53,6 +53,13 @@ describe("2-level events", () => {
     d.events.send(port);
     expect(d.vcpus[1]?.events.pending).toBe(false);
   });
+  it("a selector bit already set marks no new upcall", () => {
+    const { m, d, sh, port } = setup();
+    m.mem.w32(sh + vcpu_info.size + vcpu_info.evtchn_pending_sel, 1);
+    d.events.send(port);
+    expect(bit(m, sh + shared_info.evtchn_pending, port)).toBe(1);
+    expect(d.vcpus[1]?.events.pending).toBe(false);
+  });
   it("closing clears the pending bit", () => {
     const { m, d, sh, port } = setup();
     d.events.send(port);

@@ -55,6 +55,7 @@ import type { Va } from "../../machine/cpu/api.js";
 import type { Domain } from "../domain.js";
 import type { Call } from "../hypercalls/call.js";
 import type { MemoryMapEntry } from "./domain-memory.js";
+import { F_XENHEAP } from "./frame-table.js";
 import { bug } from "./invariant.js";
 import { anyDomain, mayControl, toVa, u64, view } from "./util.js";
 
@@ -206,6 +207,11 @@ function removePage(d: Domain, gfn: number): boolean {
   const ft = d.xen.frames;
   const mfn = mm.gfnToMfn(gfn);
   if (!ft.getPage(mfn, mm.id)) return false;
+  // Frames that Xen shares with the domain (shared info, grant table) are not the domain's to free.
+  if (((ft.flags[mfn] as number) & F_XENHEAP) !== 0) {
+    ft.putPage(mfn);
+    return false;
+  }
   mm.forget(mfn);
   ft.putAllocRef(mfn);
   ft.putPage(mfn);

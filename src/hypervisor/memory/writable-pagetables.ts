@@ -272,7 +272,7 @@ function plain(vcpu: Vcpu, i: Insn, va: Va, mfn: number): boolean {
   }
   if (Number.isNaN(ea) || Math.floor(ea / 4096) !== Math.floor(va / 4096) || ea % bytes !== 0) return false;
   const at = mfn * 4096 + (ea & 4095);
-  let old = BigInt(mem.r32(at & ~3));
+  let old = BigInt(mem.r32(at - (at % 4)));
   if (bytes === 8) old |= BigInt(mem.r32(at + 4)) << 32n;
   else old = (old >> BigInt((at & 3) * 8)) & mask(bytes);
   const e = effect(cpu, op, old, bytes);

@@ -271,7 +271,10 @@ export class SchedCore implements SchedulerHost {
         prev.running = false;
         const t = prev.vcpu.time;
         t.stopRunning();
-        t.runstate.change(prev.blocked ? RUNSTATE_blocked : this.runnable(prev) ? RUNSTATE_runnable : RUNSTATE_offline, now);
+        t.runstate.change(
+          prev.blocked ? RUNSTATE_blocked : this.runnable(prev) ? RUNSTATE_runnable : RUNSTATE_offline,
+          now,
+        );
       }
       if (next !== null) {
         next.running = true;

@@ -13,7 +13,14 @@
 import { EINVAL } from "../../abi/errno.js";
 import type { Domain } from "../domain.js";
 import type { Timer } from "../time/timers.js";
-import { firstCpu, type SchedParams, type SchedulerHost, type SchedulerPolicy, type SchedUnit, type TaskSlice } from "./interface.js";
+import {
+  firstCpu,
+  type SchedParams,
+  type SchedulerHost,
+  type SchedulerPolicy,
+  type SchedUnit,
+  type TaskSlice,
+} from "./interface.js";
 
 const MS = 1e6;
 const TICK = 10 * MS;
@@ -101,7 +108,7 @@ class Runq {
   /** Stable: those with credits before those without. */
   sort(): void {
     let last: CreditUnit | null = null;
-    for (let u = this.head; u !== null; ) {
+    for (let u = this.head; u !== null;) {
       const next: CreditUnit | null = u.next;
       if (u.pri >= UNDER) {
         if (u.prev !== last) {
@@ -309,7 +316,8 @@ export class CreditScheduler implements SchedulerPolicy {
         fair = peak;
       }
       const share = fair / n;
-      for (let i = d.active.length - 1; i >= 0; i--) balance += this.pay(d.active[i] as CreditUnit, share, capPerUnit, now);
+      for (let i = d.active.length - 1; i >= 0; i--)
+        balance += this.pay(d.active[i] as CreditUnit, share, capPerUnit, now);
     }
     this.balance = balance;
     this.sortEpoch++;
@@ -432,7 +440,9 @@ export class CreditScheduler implements SchedulerPolicy {
   }
 
   dumpSettings(): string {
-    const lines = [`${this.optName}: timeslice ${TIMESLICE / MS} ms, tick ${TICK / MS} ms, ratelimit ${RATELIMIT / MS} ms`];
+    const lines = [
+      `${this.optName}: timeslice ${TIMESLICE / MS} ms, tick ${TICK / MS} ms, ratelimit ${RATELIMIT / MS} ms`,
+    ];
     for (const d of this.domains.values())
       lines.push(`  d${d.domain.domid}: weight ${d.weight}, cap ${d.cap}, ${d.active.length} active`);
     return lines.join("\n");

@@ -66,7 +66,8 @@ const schedOp: Handler = (call) => {
     case SCHEDOP_shutdown_code: {
       const b = call.guest.copyFrom(call.va(1), sched_shutdown.size);
       if (b === null) return -EFAULT;
-      if (call.domain.shutdownCode < 0) call.domain.shutdownCode = view(b).getUint32(sched_shutdown.reason, true) & 0xff;
+      if (call.domain.shutdownCode < 0)
+        call.domain.shutdownCode = view(b).getUint32(sched_shutdown.reason, true) & 0xff;
       return 0;
     }
     case SCHEDOP_remote_shutdown: {

@@ -17,7 +17,14 @@
  */
 import { EINVAL } from "../../abi/errno.js";
 import type { Domain } from "../domain.js";
-import { firstCpu, type SchedParams, type SchedulerHost, type SchedulerPolicy, type SchedUnit, type TaskSlice } from "./interface.js";
+import {
+  firstCpu,
+  type SchedParams,
+  type SchedulerHost,
+  type SchedulerPolicy,
+  type SchedUnit,
+  type TaskSlice,
+} from "./interface.js";
 
 const MS = 1e6;
 const PERIOD_MAX = 10_000 * MS;

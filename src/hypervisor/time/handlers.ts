@@ -89,12 +89,14 @@ const vcpuOp: Handler = (call) => {
   switch (cmd) {
     case VCPUOP_set_singleshot_timer: {
       if (v !== call.vcpu) return -EINVAL;
-      const b = guest.copyFrom(arg, vcpu_set_singleshot_timer.size);
-      if (b === null) return -EFAULT;
-      const a = view(b);
-      const timeout = u64(a, vcpu_set_singleshot_timer.timeout_abs_ns);
+      // The commonest timer call of all: read in place.
+      const lo = guest.read32(arg + vcpu_set_singleshot_timer.timeout_abs_ns);
+      const hi = guest.read32(arg + vcpu_set_singleshot_timer.timeout_abs_ns + 4);
+      const flags = guest.read32(arg + vcpu_set_singleshot_timer.flags);
+      if (lo < 0 || hi < 0 || flags < 0) return -EFAULT;
+      const timeout = lo + hi * 4294967296;
       const now = xen.clock.now();
-      if (timeout < now && (a.getUint32(vcpu_set_singleshot_timer.flags, true) & VCPU_SSHOTTMR_future) !== 0) return -ETIME;
+      if (timeout < now && (flags & VCPU_SSHOTTMR_future) !== 0) return -ETIME;
       v.time.setSingleshot(timeout, now);
       return 0;
     }

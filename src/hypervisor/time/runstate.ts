@@ -3,16 +3,7 @@
  *
  * Invariant: the four counters plus the time in the present state add up to the time since creation.
  */
-import {
-  RUNSTATE_blocked,
-  RUNSTATE_offline,
-  RUNSTATE_runnable,
-  RUNSTATE_running,
-  vcpu_runstate_info,
-} from "../../abi/vcpu.js";
-
-export type RunstateValue =
-  typeof RUNSTATE_running | typeof RUNSTATE_runnable | typeof RUNSTATE_blocked | typeof RUNSTATE_offline;
+import { RUNSTATE_offline, vcpu_runstate_info } from "../../abi/vcpu.js";
 
 export class Runstate {
   state: number = RUNSTATE_offline;

@@ -9,7 +9,13 @@
  * Who calls what: the scheduler `startRunning`/`stopRunning`; the run loop `beforeSave` (registers still loaded, state already changed)
  * and `afterLoad`; the switch to kernel mode `kernelEntered` if `areasStale`.
  */
-import { VIRQ_TIMER, VMASST_TYPE_runstate_update_flag, vcpu_info, vcpu_time_info, XEN_PVCLOCK_TSC_STABLE_BIT } from "../../abi/xen.js";
+import {
+  VIRQ_TIMER,
+  VMASST_TYPE_runstate_update_flag,
+  vcpu_info,
+  vcpu_time_info,
+  XEN_PVCLOCK_TSC_STABLE_BIT,
+} from "../../abi/xen.js";
 import { vcpu_runstate_info } from "../../abi/vcpu.js";
 import { TSC_KHZ, TSC_PER_NS } from "../../machine/clock.js";
 import type { Va } from "../../machine/cpu/api.js";

@@ -39,6 +39,7 @@ import {
   MODE_NO_FPU,
   MODE_SPACE,
   MODE_SS32,
+  MODE_STEP,
   MXCSR,
   REC_BASE,
   REC_DISP,
@@ -100,6 +101,7 @@ interface Core {
   newEpoch(): void;
   translate(lo: number, hi: number, access: number): number;
   peek(lo: number, hi: number, space: number): number;
+  peekCode(lo: number, hi: number): number;
   dropWriters(frame: number): void;
   setFrames(n: number): void;
   setHotness(threshold: number, batch: number): void;
@@ -183,10 +185,12 @@ export class Cpu implements CpuApi, ModuleHost {
   private spent = 0;
   cpuid: (leaf: number, subleaf: number) => [number, number, number, number] = () => [0, 0, 0, 0];
   /**
-   * Load a segment register from its descriptor (the tables belong to whoever owns the vCPU). False: refused, and `exit` holds the fault.
+   * Load a segment register from its descriptor (the tables belong to whoever owns the vCPU). False: refused, and `exit.vector` and
+   * `exit.errorCode` say which fault.
    */
   loadSegment: (seg: number, selector: number) => boolean = (_seg, selector) => {
-    this.fault(13, selector & 0xfffc);
+    this.exit.vector = 13;
+    this.exit.errorCode = selector & 0xfffc;
     return false;
   };
 
@@ -254,7 +258,7 @@ export class Cpu implements CpuApi, ModuleHost {
   instantiate(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Instance {
     return new WebAssembly.Instance(new WebAssembly.Module(bytes), {
       env: { memory: this.mem.memory },
-      core: this.coreExports as WebAssembly.ModuleImports,
+      core: this.coreExports,
     });
   }
 
@@ -451,6 +455,7 @@ export class Cpu implements CpuApi, ModuleHost {
     const ranges: CodeRange[] = [{ maddr, len: crossing > 0 ? pageEnd - maddr : at - maddr }];
     if (crossing > 0) ranges.push({ maddr: page2, len: crossing });
     this.cache.watch(new Block(block, ranges, this));
+    this.regions.adopt(block, maddr, mode);
     this.counters.blocks++;
     return Exit.NONE;
   }
@@ -554,6 +559,7 @@ export class Cpu implements CpuApi, ModuleHost {
     this.u32[CC_OP >>> 2] = ccOp(CC.FLAGS, 1);
     this.setWord64(CC_A, value & ARITH, 0);
     this.u32[EFL >>> 2] = (value & ~ARITH) | 2;
+    this.u32[MODE >>> 2] = (value & TF) !== 0 ? this.mode | MODE_STEP : this.mode & ~MODE_STEP;
   }
   get stepping(): boolean {
     return ((this.u32[EFL >>> 2] as number) & TF) !== 0;
@@ -599,7 +605,7 @@ export class Cpu implements CpuApi, ModuleHost {
   setMode(m: ModeSpec): void {
     const bits = m.bits === 64 ? MODE_BITS_64 : m.bits === 32 ? MODE_BITS_32 : MODE_BITS_16;
     this.u32[MODE >>> 2] =
-      (this.mode & MODE_NO_FPU) | bits | (m.cpl << MODE_CPL_SHIFT) | (m.space === 1 ? MODE_SPACE : 0);
+      (this.mode & (MODE_NO_FPU | MODE_STEP)) | bits | (m.cpl << MODE_CPL_SHIFT) | (m.space === 1 ? MODE_SPACE : 0);
     this.updateMode();
   }
   /** Recompute the mode bits that follow from the segments. */
@@ -646,6 +652,12 @@ export class Cpu implements CpuApi, ModuleHost {
   }
   peek(space: 0 | 1, va: Va): Maddr {
     const ma = this.core.peek(va | 0, hiOf(va), space) >>> 0;
+    return ma !== 0 ? ma : -1;
+  }
+
+  /** Machine address of the instruction byte at `va` as the running code would fetch it, or −1. No effects. */
+  codeAddr(va: Va): Maddr {
+    const ma = this.core.peekCode(va | 0, hiOf(va)) >>> 0;
     return ma !== 0 ? ma : -1;
   }
 

@@ -1,13 +1,221 @@
 /**
  * Hot code: takes the blocks that the dispatcher found hot, has regions made of them, and puts them in the function table.
+ *
+ * A region is entered through the blocks at its entries (BLOCK_REGION, BLOCK_ENTRY, BLOCK_VA); the dispatcher checks that the virtual
+ * address is the one it was made for and, once an epoch, that all its pages are still mapped to the same frames.
  */
+import {
+  BLOCK_COUNT,
+  BLOCK_ENTRY,
+  BLOCK_MADDR,
+  BLOCK_MODE,
+  BLOCK_REGION,
+  BLOCK_VA,
+  HOT_LIST,
+  REGIONS,
+  REGIONS_MAX,
+  REGION_SIZE,
+} from "../layout.js";
+import type { Va } from "./api.js";
+import type { CodeRange, CodeUnit } from "./code-cache.js";
 import type { Cpu } from "./cpu.js";
-import { HOT_LIST } from "../layout.js";
+import { decode } from "./decode/index.js";
+import type { Insn } from "./insn.js";
+import { PendingModule } from "./interpreter/handlers.js";
+import { translateRegion, type CodeSource, type Region } from "./translator/index.js";
+
+const TWO32 = 4294967296;
+const NO_TARGETS: readonly Va[] = [];
+
+interface Entry {
+  slot: number;
+  number: number;
+  va: Va;
+}
+
+class LiveRegion implements CodeUnit {
+  readonly ranges: readonly CodeRange[];
+  constructor(
+    private readonly owner: RegionCompiler,
+    readonly slot: number,
+    readonly entries: readonly { maddr: number; mode: number }[],
+    region: Region,
+  ) {
+    this.ranges = region.ranges;
+  }
+  drop(): void {
+    this.owner.drop(this);
+  }
+}
 
 export class RegionCompiler {
-  constructor(private readonly cpu: Cpu) {}
-  compileHot(): void {
-    this.cpu.mem.u32[HOT_LIST >>> 2] = 0;
+  private readonly entries = new Map<number, Entry>();
+  private readonly freeSlots: number[] = [];
+  /** Milliseconds spent translating and compiling on the running thread, and bytes of WebAssembly made. */
+  readonly stats = { regions: 0, live: 0, instructions: 0, wasmBytes: 0, translateMs: 0, refused: 0 };
+  /** Blocks that could not be translated, by machine address and mode, so that they are not tried again and again. */
+  private readonly refused = new Set<number>();
+
+  constructor(
+    private readonly cpu: Cpu,
+    private readonly now: () => number = () => 0,
+  ) {}
+
+  private key(maddr: number, mode: number): number {
+    return maddr * 1024 + mode;
   }
-  reset(): void {}
+
+  /** A block was decoded: it may be an entry of a region that exists already. */
+  adopt(block: number, maddr: number, mode: number): void {
+    const e = this.entries.get(this.key(maddr, mode));
+    if (e !== undefined) this.install(block, e);
+  }
+
+  private install(block: number, e: Entry): void {
+    const u32 = this.cpu.mem.u32;
+    u32[(block + BLOCK_REGION) >>> 2] = e.slot;
+    u32[(block + BLOCK_ENTRY) >>> 2] = e.number;
+    u32[(block + BLOCK_VA) >>> 2] = e.va | 0;
+    u32[(block + BLOCK_VA + 4) >>> 2] = Math.floor(e.va / TWO32) | 0;
+  }
+
+  /** Translate what the dispatcher listed as hot. */
+  compileHot(): void {
+    const { mem, cache } = this.cpu;
+    const u32 = mem.u32;
+    const n = u32[HOT_LIST >>> 2] as number;
+    u32[HOT_LIST >>> 2] = 0;
+    const t0 = this.now();
+    const made: { region: Region; mode: number }[] = [];
+    const module = new PendingModule(this.cpu, false);
+    for (let i = 0; i < n; i++) {
+      const at = (HOT_LIST + 16 + i * 16) >>> 2;
+      const va = (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number);
+      const block = u32[at + 2] as number;
+      const maddr = u32[(block + BLOCK_MADDR) >>> 2] as number;
+      const mode = u32[(block + BLOCK_MODE) >>> 2] as number;
+      // The block may have gone, or belong to an address space that is not the present one: it will become hot again.
+      if (mode !== this.cpu.mode || cache.find(maddr, mode) !== block || this.cpu.codeAddr(va) !== maddr) continue;
+      if (made.some((m) => m.region.entries.includes(va))) continue;
+      if (this.refused.has(this.key(maddr, mode))) continue;
+      const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode);
+      if (region === null) {
+        this.refused.add(this.key(maddr, mode));
+        this.stats.refused++;
+        continue;
+      }
+      made.push({ region, mode });
+    }
+    if (made.length > 0) this.link(module, made);
+    this.stats.translateMs += this.now() - t0;
+  }
+
+  private link(module: PendingModule, made: { region: Region; mode: number }[]): void {
+    made.forEach((m, i) => module.builder.addFunc(m.region.code, `r${i}`));
+    const bytes = module.builder.finish();
+    this.stats.wasmBytes += bytes.length;
+    const { exports } = this.cpu.instantiate(bytes);
+    made.forEach((m, i) => {
+      const slot = this.freeSlots.pop() ?? this.cpu.allocate(1);
+      if (slot >= REGIONS_MAX) throw new Error("engine: out of region slots");
+      this.cpu.core.table.set(slot, exports[`r${i}`]);
+      this.publish(slot, m.region, m.mode);
+    });
+  }
+
+  private publish(slot: number, region: Region, mode: number): void {
+    const { mem, cache } = this.cpu;
+    const pages = new Map<Va, number>();
+    for (const r of region.ranges) pages.set(r.va - (r.maddr & 4095), r.maddr & ~4095);
+    const list = cache.allocate(pages.size * 16);
+    if (list === 0) return;
+    let at = list;
+    for (const [va, maddr] of pages) {
+      mem.u32[at >>> 2] = va | 0;
+      mem.u32[(at + 4) >>> 2] = Math.floor(va / TWO32) | 0;
+      mem.u32[(at + 8) >>> 2] = maddr;
+      at += 16;
+    }
+    const d = (REGIONS + slot * REGION_SIZE) >>> 2;
+    mem.u32[d] = 0;
+    mem.u32[d + 1] = pages.size;
+    mem.u32[d + 2] = list;
+    const entries: { maddr: number; mode: number }[] = [];
+    region.entries.forEach((va, number) => {
+      const maddr = this.cpu.codeAddr(va);
+      if (maddr < 0) return;
+      const e: Entry = { slot, number, va };
+      this.entries.set(this.key(maddr, mode), e);
+      entries.push({ maddr, mode });
+      const block = cache.find(maddr, mode);
+      if (block !== 0) this.install(block, e);
+    });
+    cache.watch(new LiveRegion(this, slot, entries, region));
+    this.stats.regions++;
+    this.stats.live++;
+    this.stats.instructions += region.instructions;
+    this.cpu.counters.regions++;
+  }
+
+  /** The region's bytes changed. It may be on the stack right now: only its ways in are removed. */
+  drop(r: LiveRegion): void {
+    const u32 = this.cpu.mem.u32;
+    for (const { maddr, mode } of r.entries) {
+      const key = this.key(maddr, mode);
+      if (this.entries.get(key)?.slot !== r.slot) continue;
+      this.entries.delete(key);
+      const block = this.cpu.cache.find(maddr, mode);
+      if (block !== 0 && u32[(block + BLOCK_REGION) >>> 2] === r.slot) u32[(block + BLOCK_REGION) >>> 2] = 0;
+    }
+    this.cpu.core.table.set(r.slot, null);
+    this.freeSlots.push(r.slot);
+    this.stats.live--;
+  }
+
+  reset(): void {
+    this.entries.clear();
+    this.refused.clear();
+  }
+
+  private source(mode: number): CodeSource {
+    const cpu = this.cpu;
+    const u8 = cpu.mem.u8;
+    const bits = cpu.bits;
+    const codeAddr = (va: Va): number => cpu.codeAddr(va);
+    // One page is asked for again and again: remember the last.
+    let page = NaN;
+    let base = -1;
+    const pageOf = (va: Va): number => {
+      const low = va & 4095;
+      const p = va - low;
+      if (p !== page) {
+        page = p;
+        base = codeAddr(p);
+      }
+      return base < 0 ? -1 : base + low;
+    };
+    return {
+      codeAddr: pageOf,
+      decodeAt: (va): Insn | null => {
+        const ma = pageOf(va);
+        if (ma < 0) return null;
+        const end = (ma & ~4095) + 4096;
+        const insn = decode(u8, ma, end, bits);
+        if (insn !== null) return insn;
+        const next = codeAddr(va + (end - ma));
+        if (next < 0) return null;
+        const bytes = new Uint8Array(end - ma + 15);
+        bytes.set(u8.subarray(ma, end));
+        bytes.set(u8.subarray(next, next + 15), end - ma);
+        return decode(bytes, 0, bytes.length, bits);
+      },
+      count: (va) => {
+        const ma = pageOf(va);
+        if (ma < 0) return 0;
+        const block = cpu.cache.find(ma, mode);
+        return block === 0 ? 0 : (cpu.mem.u32[(block + BLOCK_COUNT) >>> 2] as number);
+      },
+      targets: () => NO_TARGETS,
+    };
+  }
 }

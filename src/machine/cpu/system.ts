@@ -60,7 +60,9 @@ function setGpr(cpu: Cpu, n: number, value: number): void {
 }
 
 function loadOrFault(cpu: Cpu, seg: number, selector: number): boolean {
-  return cpu.loadSegment(seg, selector);
+  if (cpu.loadSegment(seg, selector)) return true;
+  cpu.fault(cpu.exit.vector, cpu.exit.errorCode);
+  return false;
 }
 
 function stackSize(cpu: Cpu): number {

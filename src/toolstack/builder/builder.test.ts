@@ -3,9 +3,20 @@ import { gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, start_info } from "../../abi/xen.js";
-import { buildPv64, parseKernel, type BuildTarget, type KernelImage, type PvImage, type PvOptions } from "./index.js";
+import { type PhysMem } from "../../machine/memory.js";
+import {
+  type BuildMemory,
+  buildPv64,
+  parseKernel,
+  type BuildTarget,
+  type KernelImage,
+  type PvImage,
+  type PvOptions,
+} from "./index.js";
 
 const PAGE = 4096;
+/** The machine's memory serves as the builder's: checked by the compiler. */
+export const asBuildMemory = (mem: PhysMem): BuildMemory => mem;
 
 // --- A domain made of a plain array; its frames are in reverse order in the machine, so that nothing relies on runs. ---
 
@@ -18,13 +29,8 @@ class TestTarget implements BuildTarget {
   constructor(mib: number) {
     this.totalPages = (mib << 20) / PAGE;
     this.bytes = new Uint8Array((this.totalPages + 16) * PAGE);
-    const view = (this.view = new DataView(this.bytes.buffer));
+    this.view = new DataView(this.bytes.buffer);
     this.mem = {
-      w32: (a: number, v: number) => view.setUint32(a, v, true),
-      w64: (a: number, lo: number, hi: number) => {
-        view.setUint32(a, lo, true);
-        view.setUint32(a + 4, hi, true);
-      },
       write: (a: number, b: Uint8Array) => this.bytes.set(b, a),
       zeroFrame: (mfn: number) => this.bytes.fill(0, mfn * PAGE, (mfn + 1) * PAGE),
     };

@@ -3,8 +3,6 @@ import type { XenNotes } from "./xen-notes.js";
 
 /** The machine's memory as the builder writes it; `PhysMem` of the machine has all of it. */
 export interface BuildMemory {
-  w32(maddr: number, v: number): void;
-  w64(maddr: number, lo: number, hi: number): void;
   /** Copies `bytes` to machine memory; it may span frames that are contiguous in the machine. */
   write(maddr: number, bytes: Uint8Array): void;
   zeroFrame(mfn: number): void;

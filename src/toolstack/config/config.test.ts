@@ -154,7 +154,10 @@ vfb=['vnc=1']
   it("knows the old builder key", () => {
     expect(domain('builder="hvm"').type).toBe("hvm");
     expect(domain('builder="generic"').type).toBe("pv");
-    expect(domain('type="pvh"\nbuilder="hvm"')).toMatchObject({ type: "pvh", warnings: [expect.stringContaining("`builder' is ignored")] });
+    expect(domain('type="pvh"\nbuilder="hvm"')).toMatchObject({
+      type: "pvh",
+      warnings: [expect.stringContaining("`builder' is ignored")],
+    });
   });
 
   it("warns of unknown keys and guesses what was meant", () => {

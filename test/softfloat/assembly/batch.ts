@@ -1,5 +1,5 @@
 /** Replays native.c's records on the helpers and compares; runs of millions of cases stay inside WebAssembly. */
-import { FPS_ARGS, FPS_CR4, FPS_EXIT_VECTOR, FPS_FCW, FPS_FLAGS, FPS_FSW, FPS_FTW, FPS_MXCSR, FPS_RESULT } from "./fpstate";
+import { FPS_ARGS, FPS_CR4, FPS_EXIT_VECTOR, FPS_FCW, FPS_FLAGS, FPS_FPR, FPS_FSW, FPS_FTW, FPS_MXCSR, FPS_RESULT } from "./fpstate";
 import * as S from "./sse";
 import * as X from "./x87";
 import * as T from "./x87trans";
@@ -7,9 +7,11 @@ export * from "./sse";
 export * from "./x87";
 export * from "./x87trans";
 export * from "./fxsave";
+export { ccFlags, ccCond, ccCarry } from "./flags";
+export { translateR, translateW, translateWx, commitW, recordFault, recordExit } from "./mmu";
 
 const REC: usize = 112;
-const MEM: usize = 0x1800;
+const MEM: usize = 0x300000;
 
 function x87op(op: i32, p: usize): void {
   const a = load<u64>(p, 8),
@@ -62,7 +64,7 @@ function ulps(m0: u64, e0: u32, m1: u64, e1: u32): u64 {
 export let worst: u64 = 0;
 export let worstAt: i32 = -1;
 
-/** Index of the first differing record from `from` on, or −1. Actual values at 0x1900: r0, r1, mem, status, tags. */
+/** Index of the first differing record from `from` on, or −1. Actual values at 0x300100: r0, r1, mem, status, tags. */
 export function checkX87(base: u32, count: i32, from: i32, tolerance: u64): i32 {
   for (let i = from; i < count; i++) {
     const p = <usize>base + <usize>i * REC;
@@ -70,7 +72,7 @@ export function checkX87(base: u32, count: i32, from: i32, tolerance: u64): i32 
     store<u32>(FPS_FCW, 0x37f);
     store<u32>(FPS_FSW, 0);
     store<u32>(FPS_FTW, 0);
-    memory.fill(0x1200, 0, 128);
+    memory.fill(FPS_FPR, 0, 128);
     X.x87Fld80(load<u64>(p, 24), <u32>load<u16>(p, 32));
     X.x87Fld80(load<u64>(p, 8), <u32>load<u16>(p, 16));
     X.x87Ldcw(load<u32>(p, 4));
@@ -80,11 +82,11 @@ export function checkX87(base: u32, count: i32, from: i32, tolerance: u64): i32 
       tags = load<u32>(FPS_FTW);
     const q0 = X.slot(0),
       q1 = X.slot(1);
-    memory.copy(0x1900, q0, 16);
-    memory.copy(0x1910, q1, 16);
-    memory.copy(0x1920, MEM, 16);
-    store<u32>(0x1930, st);
-    store<u32>(0x1934, tags);
+    memory.copy(0x300100, q0, 16);
+    memory.copy(0x300110, q1, 16);
+    memory.copy(0x300120, MEM, 16);
+    store<u32>(0x300130, st);
+    store<u32>(0x300134, tags);
     let ok: bool;
     if (tolerance == 0) {
       ok = load<u64>(q0) == load<u64>(p, 40) && load<u16>(q0, 8) == load<u16>(p, 48) && load<u64>(q1) == load<u64>(p, 56) &&
@@ -156,14 +158,14 @@ export function checkSse(base: u32, count: i32, from: i32): i32 {
     store<u32>(FPS_EXIT_VECTOR, 0);
     const st = sse(op, p);
     const m = load<u32>(FPS_MXCSR);
-    memory.copy(0x1900, FPS_RESULT, 16);
-    store<u32>(0x1930, m);
-    store<u32>(0x1934, st);
+    memory.copy(0x300100, FPS_RESULT, 16);
+    store<u32>(0x300130, m);
+    store<u32>(0x300134, st);
     let ok = m == load<u32>(p, 88) && st == load<i32>(p, 92);
     if (ok && st == 0) {
       if (op >= 48 && op < 52) ok = load<u32>(FPS_FLAGS) == load<u32>(p, 96);
       else if (op >= 54 && op < 62) {
-        ok = (op & 1 ? true : true) && (load<u64>(FPS_RESULT) == load<u64>(p, 56) || ((op < 56 || op == 58 || op == 59) && load<u32>(FPS_RESULT) == load<u32>(p, 56)));
+        ok = load<u64>(FPS_RESULT) == load<u64>(p, 56) || ((op < 56 || op == 58 || op == 59) && load<u32>(FPS_RESULT) == load<u32>(p, 56));
       } else ok = load<u64>(FPS_RESULT) == load<u64>(p, 40) && load<u64>(FPS_RESULT, 8) == load<u64>(p, 48);
     } else if (ok) ok = load<u32>(FPS_EXIT_VECTOR) == 19;
     if (!ok) return i;

@@ -1,30 +1,32 @@
-/** Addresses of the state the floating-point helpers touch. They equal `src/machine/layout.ts` (test/softfloat/layout.test.ts). */
-export const FPS_EXIT_REASON: usize = 0x1140;
-export const FPS_EXIT_VECTOR: usize = 0x1144;
-export const FPS_EXIT_ERROR: usize = 0x1148;
-export const FPS_CR4: usize = 0x1168;
-export const FPS_MXCSR: usize = 0x11cc;
-export const FPS_FCW: usize = 0x11d0;
-export const FPS_FSW: usize = 0x11d4;
-export const FPS_FTW: usize = 0x11d8;
-export const FPS_FOP: usize = 0x11dc;
-export const FPS_FIP: usize = 0x11e0;
-export const FPS_FDP: usize = 0x11e8;
-export const FPS_FPR: usize = 0x1200;
-export const FPS_XMM: usize = 0x1280;
-/** Results for the emitters: a value of up to 16 bytes, then a second i32 (a flags image). */
-export const FPS_RESULT: usize = 0x1380;
-export const FPS_FLAGS: usize = 0x1390;
-/** Operands for the test harness, which cannot pass vectors. */
-export const FPS_ARGS: usize = 0x13a0;
+/** The state the floating-point helpers touch, at the addresses of `src/machine/layout.ts`, and how they raise. */
+import {
+  CR4, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, FCW, FDP, FIP, FOP, FPR, FSW, FTW, MXCSR, SCRATCH, XMM,
+} from "../generated/layout";
+
+export const FPS_EXIT_VECTOR: usize = EXIT_VECTOR;
+export const FPS_CR4: usize = CR4;
+export const FPS_MXCSR: usize = MXCSR;
+export const FPS_FCW: usize = FCW;
+export const FPS_FSW: usize = FSW;
+export const FPS_FTW: usize = FTW;
+export const FPS_FOP: usize = FOP;
+export const FPS_FIP: usize = FIP;
+export const FPS_FDP: usize = FDP;
+export const FPS_FPR: usize = FPR;
+export const FPS_XMM: usize = XMM;
+/** Results for the emitters: a value of up to 16 bytes, then a second i32 (a flags image). Equals AT of sem/helpers-fp.ts. */
+export const FPS_RESULT: usize = SCRATCH;
+export const FPS_FLAGS: usize = SCRATCH + 16;
+/** Operands of string compares, and of the test harness, which cannot pass vectors. */
+export const FPS_ARGS: usize = SCRATCH + 32;
 
 /** `Exit.EXCEPTION` of exits.ts. */
-export const EXIT_EXCEPTION: i32 = 2;
+const EXIT_EXCEPTION: i32 = 2;
 
 /** Fill the exit record and return the status that leaves the engine at this instruction. */
 export function fpRaise(vector: i32, error: i32): i32 {
-  store<i32>(FPS_EXIT_REASON, EXIT_EXCEPTION);
-  store<i32>(FPS_EXIT_VECTOR, vector);
-  store<i32>(FPS_EXIT_ERROR, error);
+  store<i32>(EXIT_REASON, EXIT_EXCEPTION);
+  store<i32>(EXIT_VECTOR, vector);
+  store<i32>(EXIT_ERROR, error);
   return 1;
 }

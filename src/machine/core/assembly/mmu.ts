@@ -242,6 +242,7 @@ function stage(va: u64, size: u32, room: u32): u32 {
 }
 
 export function translateW(va: u64, size: i32): u32 {
+  staged = false;
   va = clip(va);
   const room: u32 = 4096 - (<u32>va & 0xfff);
   if (<u32>size > room) return stage(va, <u32>size, room);
@@ -308,6 +309,11 @@ export function translate(lo: u32, hi: u32, access: i32): u32 {
 /** For the host side: whatever the rights, without effects. */
 export function peek(lo: u32, hi: u32, space: u32): u32 {
   return walk((<u64>hi << 32) | <u64>lo, READ, space, false, true);
+}
+
+/** For the host side: where the instruction byte at `va` is, at the present privilege, without effects. */
+export function peekCode(lo: u32, hi: u32): u32 {
+  return walk(clip((<u64>hi << 32) | <u64>lo), EXEC, modeSpace(), modeUser(), true);
 }
 
 export function flushTlbArrays(): void {

@@ -6,7 +6,7 @@
  */
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_REGION, BUDGET, CODE_PAGE, EFL, EXIT_REASON, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  BLOCK_REGION, BLOCK_VA, BUDGET, CODE_PAGE, EFL, EXIT_REASON, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
   MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGION_SIZE, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT,
 } from "../generated/layout";
@@ -149,7 +149,7 @@ export function run(): void {
       if (block == 0) return;
     }
     const region = load<u32>(block, BLOCK_REGION);
-    if (region != 0 && !forceInterp && !stepping && regionValid(region, mode)) {
+    if (region != 0 && load<u64>(block, BLOCK_VA) == rip && !forceInterp && !stepping && regionValid(region, mode)) {
       const st = call_indirect<i32>(region, load<u32>(block, BLOCK_ENTRY));
       if (st != 0) return;
       continue;
@@ -157,10 +157,11 @@ export function run(): void {
     clearForceInterp();
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);
-    if (count == threshold) {
+    if (threshold != 0 && count % threshold == 0) {
       const n = load<u32>(HOT_LIST);
       if (n < HOT_MAX) {
-        store<u32>(HOT_LIST + 4 + n * 4, block);
+        store<u64>(HOT_LIST + 16 + n * 16, rip);
+        store<u32>(HOT_LIST + 24 + n * 16, block);
         store<u32>(HOT_LIST, n + 1);
         if (n + 1 >= hotBatch) {
           store<u32>(EXIT_REASON, HOT_EXIT);

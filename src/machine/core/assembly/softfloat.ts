@@ -328,10 +328,16 @@ export function finish(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
       const u = roundsUp(p, rH, rL);
       if (u && (p == 64 ? rH == 0xffffffffffffffff : rH >> (64 - p) == 0xffffffffffffffff >> (64 - p))) tiny = false;
     }
-    // (Only fscale can be so small that the scaled result is still tiny: then it is as if masked.)
-    if (tiny && (masks & UE) == 0 && (adjust == 0 || rE + adjust >= emin)) {
+    if (tiny && (masks & UE) == 0) {
       fl |= UE;
       rE += adjust;
+      if (adjust != 0 && rE < emin) {
+        // Only fscale gets so low that the scaled value is tiny as well: zero.
+        fl |= PE;
+        rH = 0;
+        up = false;
+        return TINY;
+      }
       roundTo(p);
       if (inexact) fl |= PE;
       return NORMAL;
@@ -357,7 +363,7 @@ export function finish(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
       return NORMAL;
     }
     fl |= PE;
-    const toInf = rc == RN || (rc == RD && rS != 0) || (rc == RU && rS == 0);
+    const toInf = (masks & OE) == 0 || rc == RN || (rc == RD && rS != 0) || (rc == RU && rS == 0);
     up = toInf;
     return toInf ? TO_INF : TO_MAX;
   }

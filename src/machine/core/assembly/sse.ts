@@ -520,7 +520,7 @@ export function sseApproxPs(a: v128, root: i32): v128 {
   return i32x4.replace_lane(r, 3, sseApprox(i32x4.extract_lane(a, 3), root));
 }
 
-// ---------------------------------------------------------------------------------------------- strings and CRC (SSE4.2)
+// ---------------------------------------------------------------------------------------------- strings (SSE4.2)
 
 function element(p: usize, i: i32, imm: i32): i32 {
   const k = imm & 3;

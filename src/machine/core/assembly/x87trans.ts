@@ -6,7 +6,7 @@
  * the trigonometric functions are reduced exactly by π to 66 bits, as the processors do (SDM vol. 1, 8.3.8).
  */
 import {
-  DE, FINITE, IE, INF, R_FINITE, ZERO,
+  DE, FINITE, INF, PE, UE, ZERO,
   aC, aD, aE, aM, aS, bC, bD, bE, bM, bS, div128, mulhi, raiseFlags, setA, setR,
 } from "./softfloat";
 import { FPS_FSW } from "./fpstate";
@@ -343,6 +343,7 @@ export function x87F2xm1(): i32 {
         if (aD) raiseFlags(DE);
         if (aE >= 0) {
           // ±1 exactly; beyond it the manual leaves the result undefined.
+          raiseFlags(PE);
           if (aE == 0 && aM == 0x8000000000000000 && aS != 0) setOut(0x8000000000000000, 0xbffe);
           else setOut(aM, (aS << 15) | <u32>(aE + 16383));
         } else {
@@ -461,6 +462,8 @@ function timesB(exact: bool): void {
   mulMant(th, tl, xe, bM, 0, bE);
   setR(ls ^ bS, xe, th, exact ? tl : tl | 1);
   outRounded(64);
+  // Processors report even exact logarithms as inexact.
+  raiseFlags((oSE & 0x7fff) == 0 ? UE | PE : PE);
 }
 /** ST(1) · log2 ST(0), popped. */
 export function x87Yl2x(): i32 {
@@ -519,14 +522,24 @@ export function x87Yl2xp1(): i32 {
     if (!nan2()) {
       if (aC == INF) {
         if (aS != 0 || bC == ZERO) invalid();
-        else setOut(0x8000000000000000, (bS << 15) | 0x7fff);
+        else {
+          if (bD) raiseFlags(DE);
+          setOut(0x8000000000000000, (bS << 15) | 0x7fff);
+        }
       } else if (bC == INF) {
         if (aC == ZERO) invalid();
-        else setOut(0x8000000000000000, ((aS ^ bS) << 15) | 0x7fff);
+        else {
+          if (aD) raiseFlags(DE);
+          setOut(0x8000000000000000, ((aS ^ bS) << 15) | 0x7fff);
+        }
       } else {
         if (aD || bD) raiseFlags(DE);
         if (aC == ZERO || bC == ZERO) setOut(0, (aS ^ bS) << 15);
-        else if (aS != 0 && aE >= 0) invalid();
+        else if (aS != 0 && aE >= 0) {
+          // Undefined by the manual; processors give the operand back.
+          raiseFlags(PE);
+          setOut(aM, 0x8000 | <u32>(aE + 16383));
+        }
         else if (aE >= 0) {
           // Outside the domain: 1 + x in 64 bits is good enough.
           const e = aE;

@@ -1,7 +1,21 @@
 /** Bit tests, scans, counts, and CRC32. */
 import { c32, c64, i32, i64, select, type Expr } from "../../wasm/expr.js";
 import { CC } from "../flags.js";
-import { at, bitAt, define, isImm, isMem, lit, low32, sizeOf, toI64, toI64s, widen, wrapLinear, type Emit } from "./common.js";
+import {
+  at,
+  bitAt,
+  define,
+  isImm,
+  isMem,
+  lit,
+  low32,
+  sizeOf,
+  toI64,
+  toI64s,
+  widen,
+  wrapLinear,
+  type Emit,
+} from "./common.js";
 import type { OpTable, Rmw, Sem } from "./context.js";
 
 /** Value, bit index and, where the operation writes, the handle. A register index reaches memory beyond the operand, as a signed bit offset. */
@@ -56,9 +70,21 @@ function scan(reverse: boolean): Emit {
 
 export function register(ops: OpTable): void {
   define(ops, "bt", bitTest());
-  define(ops, "bts", bitTest((size, v, bit) => at(size).or(v, bit)));
-  define(ops, "btr", bitTest((size, v, bit) => at(size).and(v, at(size).xor(bit, lit(size, -1)))));
-  define(ops, "btc", bitTest((size, v, bit) => at(size).xor(v, bit)));
+  define(
+    ops,
+    "bts",
+    bitTest((size, v, bit) => at(size).or(v, bit)),
+  );
+  define(
+    ops,
+    "btr",
+    bitTest((size, v, bit) => at(size).and(v, at(size).xor(bit, lit(size, -1)))),
+  );
+  define(
+    ops,
+    "btc",
+    bitTest((size, v, bit) => at(size).xor(v, bit)),
+  );
   define(ops, "bsf", scan(false));
   define(ops, "bsr", scan(true));
   define(ops, "popcnt", (x) => {

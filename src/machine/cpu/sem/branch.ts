@@ -71,12 +71,7 @@ export function register(ops: OpTable): void {
 
   define(ops, "int3", (x) => x.exit(Exit.EXCEPTION, { atNext: true, vector: 3 }), ends);
   define(ops, "int1", (x) => x.exit(Exit.EXCEPTION, { atNext: true, vector: 1 }), ends);
-  define(
-    ops,
-    "int",
-    (x) => x.exit(Exit.INT_N, { atNext: true, vectorExpr: i32.and(x.imm32(), c32(0xff)) }),
-    ends,
-  );
+  define(ops, "int", (x) => x.exit(Exit.INT_N, { atNext: true, vectorExpr: i32.and(x.imm32(), c32(0xff)) }), ends);
   define(ops, "into", (x) =>
     x.when(x.cond(0), () => x.exit(Exit.EXCEPTION, { atNext: true, vector: 4 }), undefined, false),
   );

@@ -39,7 +39,12 @@ function popf(x: Sem): void {
   x.code.store(4, c32(0), i32.or(i32.and(mode, c32(~MODE_STEP)), step), MODE);
   x.setFlagsImage(i32.and(image, c32(ARITH)));
   // Interrupts just allowed: let the host look whether one is pending. Never so for a PV guest.
-  x.when(i32.and(i32.and(fresh, i32.xor(old, c32(-1))), c32(IF)), () => x.exit(Exit.BUDGET, { atNext: true }), undefined, false);
+  x.when(
+    i32.and(i32.and(fresh, i32.xor(old, c32(-1))), c32(IF)),
+    () => x.exit(Exit.BUDGET, { atNext: true }),
+    undefined,
+    false,
+  );
   x.endBlock();
 }
 /** From TF (bit 8) to MODE_STEP (bit 7). */
@@ -47,9 +52,21 @@ const TO_STEP = 1;
 
 export function register(ops: OpTable): void {
   const image = (f: (x: Sem, old: Expr) => Expr) => (x: Sem) => x.setFlagsImage(f(x, x.flagsImage()));
-  define(ops, "clc", image((_, old) => i32.and(old, c32(~CF))));
-  define(ops, "stc", image((_, old) => i32.or(old, c32(CF))));
-  define(ops, "cmc", image((_, old) => i32.xor(old, c32(CF))));
+  define(
+    ops,
+    "clc",
+    image((_, old) => i32.and(old, c32(~CF))),
+  );
+  define(
+    ops,
+    "stc",
+    image((_, old) => i32.or(old, c32(CF))),
+  );
+  define(
+    ops,
+    "cmc",
+    image((_, old) => i32.xor(old, c32(CF))),
+  );
   define(ops, "cld", (x) => x.setEfl(i32.and(x.efl(), c32(~DF))));
   define(ops, "std", (x) => x.setEfl(i32.or(x.efl(), c32(DF))));
   define(ops, "salc", (x) => x.setGprSized(RAX, 1, select(x.cf(), c32(0xff), c32(0))));

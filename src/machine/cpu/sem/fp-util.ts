@@ -1,5 +1,5 @@
 /** What the MMX, SSE and x87 emitters share: operand access by kind, constants, shuffles, calls that may raise. */
-import { c128, c32, i32, i64, select, shuffle, v, type Expr } from "../../wasm/expr.js";
+import { N, c128, c32, i32, i64, shuffle, v, type Expr } from "../../wasm/expr.js";
 import { FPR, MXCSR, SCRATCH } from "../../layout.js";
 import { K } from "../insn.js";
 import type { OpTable, Sem } from "./context.js";
@@ -59,9 +59,6 @@ export function rep128(...bytes: number[]): Expr {
   for (let i = 0; i < 16; i++) out[i] = bytes[i % bytes.length] as number;
   return c128(out);
 }
-export function lanes8(...l: number[]): Uint8Array {
-  return new Uint8Array(l);
-}
 /** Byte pattern of a shuffle by lanes of `size` bytes (lanes of the second vector continue the numbering of the first). */
 export function lanes(size: number, ...l: number[]): Uint8Array {
   const out = new Uint8Array(16);
@@ -108,12 +105,12 @@ export function mmxEnter(x: Sem): void {
 export function putMmx(x: Sem, i: number, e: Expr): void {
   const val = x.let(e);
   x.writeMmx(i, val);
-  x.code.store(2, i32.shl(x.regNumber(i), c32(4)), c32(0xffff), FPR + 8);
+  // The translator knows the register's number; the interpreter's record holds its address instead.
+  const n = x.regNumber(i);
+  if (n.n === N.I32) x.code.store(2, c32(0), c32(0xffff), FPR + 8 + 16 * (n.lo & 7));
+  else x.code.store(2, n, c32(0xffff), 8);
 }
 
-export function bool(e: Expr): Expr {
-  return select(e, c32(1), c32(0));
-}
 export function immByte(x: Sem): number {
   return x.insn.imm & 0xff;
 }

@@ -14,5 +14,6 @@ import * as string from "./string.js";
 import * as system from "./system.js";
 
 export function register(ops: OpTable): void {
-  for (const part of [alu, atomic, bcd, bits, branch, flagops, move, muldiv, shift, stack, string, system]) part.register(ops);
+  for (const part of [alu, atomic, bcd, bits, branch, flagops, move, muldiv, shift, stack, string, system])
+    part.register(ops);
 }

@@ -2,7 +2,21 @@
 import { SEG_SEL } from "../../layout.js";
 import { c32, c64, i32, i64, select } from "../../wasm/expr.js";
 import { K, RAX, RBX, RDX } from "../insn.js";
-import { at, convert, define, fromI64, isMem, linear, lit, sizeOf, sext, toI64, trunc, wrapLinear, type Emit } from "./common.js";
+import {
+  at,
+  convert,
+  define,
+  fromI64,
+  isMem,
+  linear,
+  lit,
+  sizeOf,
+  sext,
+  toI64,
+  trunc,
+  wrapLinear,
+  type Emit,
+} from "./common.js";
 import type { OpTable } from "./context.js";
 
 const extend =

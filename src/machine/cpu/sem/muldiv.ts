@@ -132,11 +132,7 @@ function div(x: Sem): void {
     return;
   }
   x.raiseIf(i32.eqz(d), 0);
-  const n = x.let(
-    size === 1
-      ? x.gprSized(RAX, 2)
-      : i32.or(x.gprSized(RAX, 2), i32.shl(x.gprSized(RDX, 2), c32(16))),
-  );
+  const n = x.let(size === 1 ? x.gprSized(RAX, 2) : i32.or(x.gprSized(RAX, 2), i32.shl(x.gprSized(RDX, 2), c32(16))));
   const q = x.let(i32.div_u(n, d));
   x.raiseIf(i32.gt_u(q, c32(size === 1 ? 0xff : 0xffff)), 0);
   setNarrow(x, size, q, x.let(i32.sub(n, i32.mul(q, d))));
@@ -181,9 +177,7 @@ function idiv(x: Sem): void {
   }
   const d = x.let(sext(size, divisor));
   const n = x.let(
-    size === 1
-      ? sext(2, x.gprSized(RAX, 2))
-      : i32.or(x.gprSized(RAX, 2), i32.shl(x.gprSized(RDX, 2), c32(16))),
+    size === 1 ? sext(2, x.gprSized(RAX, 2)) : i32.or(x.gprSized(RAX, 2), i32.shl(x.gprSized(RDX, 2), c32(16))),
   );
   x.raiseIf(i32.or(i32.eqz(d), i32.and(i32.eq(d, c32(-1)), i32.eq(n, c32(-0x80000000)))), 0);
   const q = x.let(i32.div_s(n, d));

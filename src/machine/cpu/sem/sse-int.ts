@@ -14,7 +14,8 @@ type F2 = (a: Expr, b: Expr, x: Sem) => Expr;
 function binary(ops: OpTable, op: string, f: F2, mmx?: F2): void {
   def(ops, op, (x) => {
     if (isMmx(x, 0)) {
-      const b = src64(x, 1);
+      // The low unpacks read only half of a memory operand.
+      const b = isMem(x, 1) && x.insn.ops[1]?.size === 4 ? x.let(i64.extend_u(x.load(x.ea(), 4))) : src64(x, 1);
       mmxEnter(x);
       const bv = x.let(low(b));
       const av = x.let(low(x.readMmx(0)));

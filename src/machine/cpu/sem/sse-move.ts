@@ -44,7 +44,7 @@ function movdq(x: Sem): void {
 function maskStore(x: Sem, data: Expr, mask: Expr, size: 8 | 16): void {
   const memOp = x.insn.ops.some((o) => o.kind === K.MEM);
   const offset = x.insn.asize === 8 ? x.gpr(RDI) : i64.extend_u(x.gprSized(RDI, x.insn.asize));
-  const addr = x.let(memOp ? x.ea() : i64.add(x.segBase(DS), offset));
+  const addr = x.let(memOp ? x.ea() : i64.add(x.segBase(x.insn.seg >= 0 ? x.insn.seg : DS), offset));
   // One byte a mask bit: only what is selected is written; an empty mask touches nothing.
   x.when(v.any_true(mask), () => {
     const m = x.rmwAt(addr, size);

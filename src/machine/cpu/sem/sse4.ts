@@ -1,4 +1,4 @@
-/** SSE4.1/4.2 operations that are not plain lane arithmetic: blends, extensions, ptest, string compares, crc32. */
+/** SSE4.1/4.2 operations that are not plain lane arithmetic: blends, extensions, ptest, string compares (crc32 and popcnt are with the integer operations). */
 import { c32, c64, i32, i64, select, v, type Expr } from "../../wasm/expr.js";
 import { CF, ZF } from "../flags.js";
 import type { OpTable } from "./context.js";
@@ -137,17 +137,4 @@ export function register(ops: OpTable): void {
   stringCompare(ops, "pcmpestrm", true, false);
   stringCompare(ops, "pcmpistri", false, true);
   stringCompare(ops, "pcmpistrm", false, false);
-
-  // Integer instructions of SSE4.2; the integer files may have them already.
-  if (!ops.has("crc32"))
-    ops.set("crc32", {
-      emit: (x) => {
-        const size = x.insn.ops[1]?.size ?? 4;
-        const s = x.let(x.read(1));
-        const acc = x.insn.ops[0]?.size === 8 ? i32.wrap(x.read(0)) : x.read(0);
-        const wide = size === 8 ? s : i64.extend_u(s);
-        const r = x.let(x.helper("sseCrc32", [acc, wide, c32(size)]));
-        x.write(0, x.insn.ops[0]?.size === 8 ? i64.extend_u(r) : r);
-      },
-    });
 }

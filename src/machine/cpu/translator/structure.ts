@@ -23,6 +23,8 @@ export interface Structure {
   dominates(a: number, b: number): boolean;
 }
 
+const MAX_ENTRIES = 48;
+
 interface Order {
   rpo: Int32Array;
   order: number[];
@@ -171,16 +173,17 @@ export function structure(blocks: readonly Block[], wanted: readonly number[]): 
       targets.push(x);
     }
   };
-  const blockOfComponent = new Map<number, number>();
+  const entrances = new Map<number, number>();
   plain.forEach((_, x) => {
-    if (entered[x] === 1) blockOfComponent.set(component[x] as number, (blockOfComponent.get(component[x] as number) ?? 0) + 1);
+    if (entered[x] === 1) entrances.set(component[x] as number, (entrances.get(component[x] as number) ?? 0) + 1);
   });
-  // Reachable nodes only: a return point whose callee never returns inside the region is reached by the dispatch alone.
-  for (const w of wanted) {
-    const x = w + 1;
+  const harmless = (x: number): boolean => {
     const c = component[x] as number;
-    if (c === -1 || (entered[x] === 1 && blockOfComponent.get(c) === 1)) addTarget(x);
-  }
+    return c === -1 || (entered[x] === 1 && entrances.get(c) === 1);
+  };
+  for (const w of wanted) if (targets.length < MAX_ENTRIES && harmless(w + 1)) addTarget(w + 1);
+  // Where the budget runs out at an outermost loop's head, the dispatcher comes back there.
+  for (let x = 1; x < plain.length && targets.length < MAX_ENTRIES; x++) if (entered[x] === 1 && harmless(x)) addTarget(x);
   // Blocks that nothing reaches must be entries, or they would not be translated.
   const reach = new Uint8Array(plain.length);
   const mark = (x: number): void => {
