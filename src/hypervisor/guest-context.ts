@@ -89,11 +89,13 @@ export function setGuestContext(v: Vcpu, bytes: Uint8Array): number {
   ])
     if (!canonicalAt(d, at)) return -EINVAL;
   if (ldtEntries !== 0 && !canonicalAt(d, C.ldt_base)) return -EINVAL;
-  for (let i = 0; i < 256; i++) if (!canonicalAt(d, C.trap_ctxt + i * trap_info.size + trap_info.address)) return -EINVAL;
+  for (let i = 0; i < 256; i++)
+    if (!canonicalAt(d, C.trap_ctxt + i * trap_info.size + trap_info.address)) return -EINVAL;
   if (ldtEntries > 8192 || (d.getUint32(C.ldt_base, true) & 4095) !== 0 || gdtEntries > 16 * 512) return -EINVAL;
   if (!v.initialised) {
     if (!kernel && userRoot === 0) return -EINVAL;
-  } else if (v.mm.kernelRoot !== kernelRoot || v.mm.userRoot !== userRoot || v.mm.gdtEntries !== gdtEntries) return -EOPNOTSUPP;
+  } else if (v.mm.kernelRoot !== kernelRoot || v.mm.userRoot !== userRoot || v.mm.gdtEntries !== gdtEntries)
+    return -EOPNOTSUPP;
 
   if (!v.initialised) {
     let rc = v.mm.setLdt(ldtEntries === 0 ? 0 : vaAt(d, C.ldt_base), ldtEntries);
@@ -109,7 +111,12 @@ export function setGuestContext(v: Vcpu, bytes: Uint8Array): number {
 
   for (let i = 0; i < 256; i++) {
     const at = C.trap_ctxt + i * trap_info.size;
-    t.setTrap(i, d.getUint8(at + trap_info.flags), d.getUint16(at + trap_info.cs, true), vaAt(d, at + trap_info.address));
+    t.setTrap(
+      i,
+      d.getUint8(at + trap_info.flags),
+      d.getUint16(at + trap_info.cs, true),
+      vaAt(d, at + trap_info.address),
+    );
   }
   t.eventCallback = vaAt(d, C.event_callback_eip);
   t.failsafeCallback = vaAt(d, C.failsafe_callback_eip);
@@ -144,7 +151,8 @@ export function setGuestContext(v: Vcpu, bytes: Uint8Array): number {
     const bits = loadCode(v, d.getUint16(C.user_regs_cs, true) | 3);
     if (bits === 0) cpu.setSegment(CS, 0xe033, 0, 0xffffffff, FLAT_CODE64);
     else if (bits !== 64) cpu.setMode(kernel ? KERNEL_MODE_32 : USER_MODE_32);
-    if (!loadSegment(v, SS, d.getUint16(C.user_regs_ss, true) | 3)) cpu.setSegment(SS, 0xe02b, 0, 0xffffffff, FLAT_DATA);
+    if (!loadSegment(v, SS, d.getUint16(C.user_regs_ss, true) | 3))
+      cpu.setSegment(SS, 0xe02b, 0, 0xffffffff, FLAT_DATA);
     for (const [s, at] of SEGMENTS) if (!loadSegment(v, s, d.getUint16(at, true))) loadSegment(v, s, 0);
     cpu.setSegBase(FS, d.getUint32(C.fs_base, true), d.getUint32(C.fs_base + 4, true));
     if (kernel) cpu.setSegBase(GS, t.gsKernelLo, t.gsKernelHi);

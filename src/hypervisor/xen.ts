@@ -21,7 +21,7 @@ import { VcpuEvents } from "./events/vcpu-events.js";
 import { GrantTable } from "./grants/grant-table.js";
 import { GuestAccess } from "./guest-access.js";
 import type { Handler } from "./hypercalls/call.js";
-import { ArgCall, RegCall } from "./hypercalls/reg-call.js";
+import { type ArgCall, RegCall } from "./hypercalls/reg-call.js";
 import { handlerTable } from "./hypercalls/table.js";
 import { DomainMemory } from "./memory/domain-memory.js";
 import { FrameTable } from "./memory/frame-table.js";
@@ -113,6 +113,8 @@ export class Xen {
   private grainEnd = Infinity;
   /** Measured instructions per nanosecond of real time. */
   private rate = 0.1;
+  /** How often the hypercall in progress has asked. */
+  preemptPolls = 0;
   private readonly posted: (() => void)[] = [];
 
   constructor(
@@ -131,7 +133,8 @@ export class Xen {
     this.scheduler = createScheduler(this, options.scheduler);
     this.handlers = handlerTable();
     this.call = new RegCall(this);
-    cpu.cpuid = (leaf, subleaf) => (this.current === null ? [0, 0, 0, 0] : this.current.domain.cpuid.query(leaf, subleaf));
+    cpu.cpuid = (leaf, subleaf) =>
+      this.current === null ? [0, 0, 0, 0] : this.current.domain.cpuid.query(leaf, subleaf);
     (cpu as CpuApi & { loadSegment?: SegmentHook }).loadSegment = (sreg, selector) => {
       const v = this.current;
       if (v !== null && (sreg === CS ? loadCode(v, selector) !== 0 : loadSegment(v, sreg, selector))) return true;
@@ -225,7 +228,14 @@ export class Xen {
   domainShutDown(d: Domain): void {
     const code = d.shutdownCode;
     if (this.trace.on)
-      this.trace.emit({ kind: "domain", time: this.clock.now(), domid: d.domid, vcpu: -1, name: "shutdown", args: { code } });
+      this.trace.emit({
+        kind: "domain",
+        time: this.clock.now(),
+        domid: d.domid,
+        vcpu: -1,
+        name: "shutdown",
+        args: { code },
+      });
     if (code !== SHUTDOWN_poweroff) this.console.log(`Domain ${d.domid} shut down with reason ${code}`);
     this.post(() => {
       for (const s of this.shutdownSinks) s(d, code);
@@ -314,8 +324,12 @@ export class Xen {
 
   // --- running -------------------------------------------------------------------------------------------------------------------
 
-  /** Should a long hypercall make room? The guest's grain or the host's slice is over. */
+  /**
+   * Should a long hypercall make room? The guest's grain or the host's slice is over. Time is looked at only now and then, so that
+   * every hypercall makes some progress and short ones are never continued.
+   */
   preemptRequested(): boolean {
+    if ((++this.preemptPolls & 63) !== 0) return false;
     return !this.clock.virtual && (this.clock.now() >= this.grainEnd + 1e6 || this.hostNow() >= this.sliceEnd);
   }
 
@@ -349,9 +363,11 @@ export class Xen {
         continue;
       }
       for (let p = 0; p < scheduler.pcpus; p++) {
+        now = clock.now();
+        // What another pCPU did in this round may have stopped this one's vCPU.
+        if (scheduler.needsSchedule(p)) scheduler.schedule(p, now);
         const unit = scheduler.current(p);
         if (unit === null) continue;
-        now = clock.now();
         this.runVcpu(unit.vcpu, p, now, busy > 1 ? GRAIN_SHARED : GRAIN_ALONE);
       }
       if (this.hostNow() >= this.sliceEnd) return 0;

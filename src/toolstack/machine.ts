@@ -43,6 +43,7 @@ export interface DomainSpec {
 const XEN_OVERHEAD = 16 << 20;
 /** Per domain: page tables of the builder are the domain's own; shared info, grant and event frames are Xen's. */
 const MIN_MIB = 1;
+const E820_RAM = 1;
 
 export class RunningDomain {
   /** The first PV console (hvc0). */
@@ -140,6 +141,7 @@ export class Machine {
       maxPages: pages,
     });
     try {
+      domain.mm.memoryMap = [{ addr: 0, size: pages * 4096, type: E820_RAM }];
       if (domain.mm.populate(0, pages) < 0) throw new BuildError(`the host has not enough free memory for ${mib} MiB`);
       const consoleEvtchn = domain.events.allocUnbound(0);
       const storeEvtchn = domain.events.allocUnbound(0);

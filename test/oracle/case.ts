@@ -50,6 +50,8 @@ export interface Result {
 
 export interface EngineUnderTest {
   readonly name: string;
+  /** How many cases it translated (the interpreter: none). */
+  readonly translated: number;
   /** What the area holds before every case. */
   setMemory(base: Uint8Array): void;
   /** Runs the one instruction to its end (all rounds of a repeated one) or its fault. */
@@ -72,7 +74,7 @@ export function encodeCases(base: Uint8Array, cases: readonly Case[]): Uint8Arra
     view.setUint32(at + 128, c.rflags, true);
     bytes[at + 132] = c.bits;
     bytes[at + 133] = c.code.length;
-    bytes[at + 134] = c.landing ? 1 : 0;
+    bytes[at + 134] = c.landing ? 1 : c.insn.op === "int3" ? 2 : 0;
     bytes[at + 135] = c.patches.length / PIECE;
     bytes.set(c.code, at + 136);
     bytes.set(c.fx, at + 152);

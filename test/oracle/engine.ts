@@ -77,6 +77,11 @@ class Engine {
     this.#mem.write(this.#area, base);
   }
 
+  /** Regions translated so far. */
+  get translated(): number {
+    return this.#cpu.counters.regions;
+  }
+
   #mode(bits: 64 | 32): void {
     if (this.#bits === bits) return;
     this.#bits = bits;
@@ -122,6 +127,8 @@ class Engine {
     const text = new Uint8Array(32).fill(0xcc);
     text.set(c.code);
     mem.write(this.#code + (CODE - CODE_PAGE), text);
+    // It must not count as code that could not be translated because the last case at this address could not.
+    cpu.regions.reset();
     const patches = new DataView(c.patches.buffer, c.patches.byteOffset, c.patches.byteLength);
     for (let at = 0; at < c.patches.length; at += PIECE) {
       const offset = patches.getUint32(at, true);
@@ -219,8 +226,12 @@ class Engine {
 export function openEngine(kind: "interpreter" | "translator"): EngineUnderTest {
   let engine = new Engine(kind);
   let memory = new Uint8Array(AREA_SIZE);
+  let before = 0;
   return {
     name: kind,
+    get translated() {
+      return before + engine.translated;
+    },
     setMemory(base) {
       memory = base;
       engine.setMemory(base);
@@ -229,6 +240,7 @@ export function openEngine(kind: "interpreter" | "translator"): EngineUnderTest 
       try {
         return engine.run(c);
       } catch (e) {
+        before += engine.translated;
         engine = new Engine(kind);
         engine.setMemory(memory);
         throw e;

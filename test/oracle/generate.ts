@@ -77,6 +77,10 @@ export function forms(
     for (const place of PLACES) {
       if (b === 64 ? place.n64 : place.o64) continue;
       if (place.row.op in EXCLUDED) continue;
+      // Prefetches with a register operand: #UD on AMD processors, nothing on Intel's and here.
+      if (place.map === 1 && place.first === 0x0d) continue;
+      // D9 D8, an undocumented fstp that does not report an empty register; here it is fstp.
+      if (place.row.text.startsWith("d9/3 fstp STi")) continue;
       if (place.row.op === "mov_sreg" && place.row.codes[0].h === H.SREG_FIELD) continue;
       if (set && setOf(place) !== set) continue;
       if (only && !only(place.row.op) && !only(place.row.opW)) continue;
@@ -239,13 +243,14 @@ export class Generator {
     let ea = -1;
     let patchFormat: Format = format(insn);
     if (r.chance(15)) patchFormat = r.pick<Format>(["int", "f32", "f64"]);
-    if (mem || insn.op === "nop" || insn.op === "lea") {
+    const moffs = form.place.row.codes.some((c) => c.h === H.MOFFS);
+    if (disp >= 0 || moffs) {
       ea = this.#target(insn, mem?.size ?? 16);
       if (insn.memBase === BASE_RIP) {
         const rel = ea - (CODE + insn.len);
         this.#u32(bytes, disp, rel);
       } else if (insn.memBase < 0 && insn.memIndex < 0) {
-        if (form.place.row.codes.some((c) => c.h === H.MOFFS)) {
+        if (moffs) {
           for (let i = 0; i < insn.asize; i++) bytes[start + i] = i < 4 ? (ea >>> (8 * i)) & 0xff : 0;
         } else this.#u32(bytes, disp, ea);
       } else this.#steer(insn, ea, bytes, disp, dispSize);
@@ -458,7 +463,7 @@ export class Generator {
       else {
         const negative = op === "idiv" && r.chance(50);
         const reg = insn.ops[0];
-        if (!(reg.kind === K.GPR && reg.reg === 2 && !reg.high)) {
+        if (!used(2) && !(reg.kind === K.GPR && reg.reg === 2 && !reg.high)) {
           gpr[4] = negative ? 0xffffffff - r.below(2) : r.below(3);
           gpr[5] = negative && insn.osize === 8 ? 0xffffffff : 0;
         }
@@ -484,8 +489,8 @@ export class Generator {
       }
     }
     if (/^pcmpestr/.test(op)) {
-      this.#setGpr(0, r.chance(80) ? r.below(40) - 20 : this.#gpr[0]);
-      this.#setGpr(2, r.chance(80) ? r.below(40) - 20 : this.#gpr[4]);
+      if (!used(0) && r.chance(80)) this.#setGpr(0, r.below(40) - 20);
+      if (!used(2) && r.chance(80)) this.#setGpr(2, r.below(40) - 20);
     }
     if (insn.bits === 32) for (let i = 1; i < 32; i += 2) gpr[i] = 0;
   }

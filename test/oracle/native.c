@@ -6,7 +6,7 @@
  *     u32 rflags    (only the arithmetic flags and DF are used)
  *     u8  bits      64 or 32
  *     u8  length    of the instruction
- *     u8  landing   1: a branch; int3 follows the instruction instead of the way back
+ *     u8  landing   1: a branch; int3 follows the instruction instead of the way back. 2: an int3 itself
  *     u8  patches   number of patches of the memory area
  *     u8  code[16]
  *     u8  fx[416]   fxrstor image as far as XMM15
@@ -183,8 +183,8 @@ int main(void) {
     memcpy(oracle_fx_in, c->fx, FX_SIZE);
     memset(code, 0xcc, 32);
     memcpy(code, c->code, c->length);
-    own_int3 = c->length == 1 && (c->code[0] == 0xcc);
-    if (!c->landing) {
+    own_int3 = c->landing == 2;
+    if (c->landing != 1) {
       if (c->bits == 64) {
         int32_t relative = (int32_t)((int64_t)(uintptr_t)oracle_exit - (int64_t)(CODE + c->length + 5));
         code[c->length] = 0xe9;

@@ -95,6 +95,30 @@ export function undefinedRegisters(c: Case, zf: boolean): number {
   }
 }
 
+/**
+ * After a fault of these, what they had already done is up to the processor: registers but rsp, memory, and which of several addresses
+ * CR2 names. (They can be restarted all the same.)
+ */
+const PARTIAL = new Set(["pusha", "popa", "enter"]);
+export function partialAtFault(c: Case): boolean {
+  return PARTIAL.has(c.insn.op);
+}
+
+/** CR2 may name another byte of the operand than its first: large state images, of which processors do not say in which order. */
+export function looseFaultAddress(c: Case): boolean {
+  return partialAtFault(c) || /^(fldenv|fnstenv|fnsave|frstor|fxsave|fxrstor)$/.test(c.insn.op);
+}
+
+/** Page-fault error code bits that may differ: whether the first access of a read and a conditional write counts as a write. */
+export function ignoredErrorBits(c: Case): number {
+  return partialAtFault(c) || c.insn.op === "arpl" ? 2 : 0;
+}
+
+/** SDM, REP: after a fault of a repeated compare the flags are those before it; AMD processors keep those of the last round. */
+export function flagsAtFault(c: Case): number {
+  return c.insn.rep !== 0 && (c.insn.op === "cmps" || c.insn.op === "scas") ? ALL : 0;
+}
+
 /** x87 condition codes in FSW. */
 export const C0 = 0x100,
   C1 = 0x200,
@@ -108,10 +132,14 @@ const SETS_CODES = /^(fcom|fcomp|fcompp|fucom|fucomp|fucompp|ficom|ficomp|ftst|f
 const KEEPS_CODES =
   /^(fcomi|fcomip|fucomi|fucomip|fldenv|frstor|fxrstor|fnstsw|fnclex|fninit|fnsave|fxsave|emms|wait|f?nop)$/;
 
-/** FSW bits that are undefined after this instruction. */
-export function undefinedStatus(c: Case): number {
+/** FSW bits that are undefined after this instruction, `status` being what the host has after it. */
+export function undefinedStatus(c: Case, status: number): number {
   const op = c.insn.op;
   if (op[0] !== "f") return 0;
+  // SDM: C1 is cleared; AMD processors leave it.
+  if (/^fu?comip?$/.test(op)) return C1;
+  // No quotient after an invalid operation.
+  if (op.startsWith("fprem") && status & 1) return C0 | C1 | C3;
   if (SETS_CODES.test(op) || KEEPS_CODES.test(op)) return 0;
   if (op === "fsin" || op === "fcos" || op === "fsincos" || op === "fptan") return C0 | C1 | C3;
   if (TRANSCENDENTAL.has(op)) return C0 | C1 | C2 | C3;

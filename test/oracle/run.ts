@@ -130,6 +130,7 @@ export function main(args: readonly string[], directory: string): number {
       if (one !== undefined) console.log(describeCase(c));
     },
   });
+  for (const e of engines) if (e.translated > 0) console.log(`${e.name}: ${e.translated} cases translated`);
   const failed = [...tally.failed].sort((a, b) => b[1] - a[1]);
   const total = failed.reduce((n, [, k]) => n + k, 0);
   if (total > 0) console.log(`differences by mnemonic: ${failed.map(([name, n]) => `${name} ${n}/${tally.seen.get(name) ?? 0}`).join(", ")}`);

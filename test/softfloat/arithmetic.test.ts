@@ -17,7 +17,7 @@ describe.skipIf(!hasHost)("floating point equals the host CPU (needs cc and x86-
   beforeAll(async () => {
     module = await compileCore(dir.path);
     native = compileHost(dir.path, "native", [join(import.meta.dirname, "native.c")]);
-  });
+  }, 180_000);
   afterAll(() => dir.remove());
 
   const hex = (dv: DataView, p: number): string =>

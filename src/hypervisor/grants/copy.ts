@@ -107,7 +107,14 @@ function release(call: Call, s: Side): void {
 const got = { mfn: 0, start: 0, length: 0 };
 
 /** Pin a grant for a copy and take one reference on its page. Transitive grants are followed once. */
-function acquireForCopy(call: Call, gt: GrantTable, ref: number, domid: number, ro: boolean, transitive: boolean): number {
+function acquireForCopy(
+  call: Call,
+  gt: GrantTable,
+  ref: number,
+  domid: number,
+  ro: boolean,
+  transitive: boolean,
+): number {
   if (gt.destroyed || ref >= gt.entries) return GNTST_bad_gntref;
   const { ft } = gt;
   const pins = ro ? PIN_HSTR : PIN_HSTW;

@@ -233,7 +233,9 @@ export class GrantTable {
   /** The granted frame number in an entry. */
   frameOf(ref: number): number {
     const at = this.entryAt(ref);
-    return this.version === 1 ? this.ft.mem.r32(at + grant_entry_v1.frame) : this.ft.mem.r64(at + grant_entry_v2.full_page_frame);
+    return this.version === 1
+      ? this.ft.mem.r32(at + grant_entry_v1.frame)
+      : this.ft.mem.r64(at + grant_entry_v2.full_page_frame);
   }
 
   /** Write an entry for the guest before it runs (the toolstack's console and XenStore grants). */
@@ -276,7 +278,8 @@ export class GrantTable {
     this.pin[ref] = (this.pin[ref] as number) + inc;
   }
   subPin(ref: number, inc: number): void {
-    const field = inc === PIN_HSTW ? HSTW_MASK : inc === PIN_HSTR ? HSTR_MASK : inc === PIN_DEVW ? DEVW_MASK : DEVR_MASK;
+    const field =
+      inc === PIN_HSTW ? HSTW_MASK : inc === PIN_HSTR ? HSTR_MASK : inc === PIN_DEVW ? DEVW_MASK : DEVR_MASK;
     if (((this.pin[ref] as number) & field) === 0) bug(`grant ${ref} of d${this.domain.domid}: pin count below zero`);
     this.pin[ref] = (this.pin[ref] as number) - inc;
   }
@@ -288,7 +291,8 @@ export class GrantTable {
     if (this.destroyed || ref >= this.entries) return GNTST_bad_gntref;
     const pin = this.pin[ref] as number;
     // A field about to overflow has its top bit set.
-    if (pin !== 0 && (this.actDomid[ref] !== domid || (pin & (pins << 7)) !== 0 || this.actSub[ref] !== 0)) return GNTST_general_error;
+    if (pin !== 0 && (this.actDomid[ref] !== domid || (pin & (pins << 7)) !== 0 || this.actSub[ref] !== 0))
+      return GNTST_general_error;
     if (pin === 0 || (!readonly && (pin & PIN_WRITERS) === 0)) {
       const rc = this.setStatus(ref, readonly, true, domid);
       if (rc !== GNTST_okay) return rc;

@@ -63,7 +63,9 @@ export function doGrantTableOp(call: Call): number {
     case GNTTABOP_setup_table:
       return setupTable(call, at, count);
     case GNTTABOP_transfer:
-      return each(call, at, count, gnttab_transfer.size, (v, p) => putStatus(call, p + gnttab_transfer.status, transferOne(call, v)));
+      return each(call, at, count, gnttab_transfer.size, (v, p) =>
+        putStatus(call, p + gnttab_transfer.status, transferOne(call, v)),
+      );
     case GNTTABOP_copy:
       return each(call, at, count, gnttab_copy.size, (v, p) => {
         const status = copyOne(call, v);
@@ -99,7 +101,15 @@ export function doGrantTableOp(call: Call): number {
 
 function trace(call: Call, name: string, result: number, args: Record<string, number>): void {
   if (call.xen.trace.on)
-    call.xen.trace.emit({ kind: "grant", time: call.xen.clock.now(), domid: call.domain.domid, vcpu: call.vcpu.id, name, args, result });
+    call.xen.trace.emit({
+      kind: "grant",
+      time: call.xen.clock.now(),
+      domid: call.domain.domid,
+      vcpu: call.vcpu.id,
+      name,
+      args,
+      result,
+    });
 }
 
 /** Continue with the requests from `done` on. */
@@ -109,7 +119,13 @@ function resume(call: Call, done: number, count: number, size: number): number {
   return call.restart();
 }
 
-function each(call: Call, at: Va, count: number, size: number, one: (v: DataView, p: Va, b: Uint8Array) => number): number {
+function each(
+  call: Call,
+  at: Va,
+  count: number,
+  size: number,
+  one: (v: DataView, p: Va, b: Uint8Array) => number,
+): number {
   for (let i = 0; i < count; i++) {
     if (i !== 0 && i % PREEMPT_EVERY === 0 && call.preempt()) return resume(call, i, count, size);
     const p = at + i * size;

@@ -51,7 +51,7 @@ function map(call: Call, v: DataView): number {
     ok = ft.getPage(mfn, rgt.owner);
     if (ok) refs = 2;
   }
-  if (!ro) for (; ok && typeRefs < each; ) if ((ok = ft.getPageType(mfn, PGT_writable_page) === 0)) typeRefs++;
+  if (!ro) for (; ok && typeRefs < each;) if ((ok = ft.getPageType(mfn, PGT_writable_page) === 0)) typeRefs++;
   let status: number = ok ? GNTST_okay : GNTST_general_error;
   if (ok && (flags & GNTMAP_host_map) !== 0)
     status = createMapping(call, v.getUint32(op.host_addr, true), v.getUint32(op.host_addr + 4, true), mfn, flags);

@@ -66,7 +66,15 @@ export function createMapping(call: Call, lo: number, hi: number, mfn: Mfn, flag
  * Remove the entry of a mapping, or put in its place the one of `newLo/newHi` (unmap_and_replace), which is emptied. The entry must still map the
  * frame as it was granted. The references of the removed entry are the caller's to drop.
  */
-export function replaceMapping(call: Call, lo: number, hi: number, mfn: Mfn, flags: number, newLo: number, newHi: number): number {
+export function replaceMapping(
+  call: Call,
+  lo: number,
+  hi: number,
+  mfn: Mfn,
+  flags: number,
+  newLo: number,
+  newHi: number,
+): number {
   const { mem, types } = call.xen.frames;
   const id = call.domain.mm.id;
   let nlo = 0;

@@ -39,7 +39,8 @@ function setup(call: Call, v: DataView): number {
   if (n > gt.maxFrames || gt.destroyed) return GNTST_general_error;
   if (!gt.covers(n) && gt.grow(n) !== 0) return GNTST_general_error;
   const list = toVa(v.getUint32(s.frame_list, true), v.getUint32(s.frame_list + 4, true));
-  for (let i = 0; i < n; i++) if (!call.guest.write64(list + i * 8, gt.frames[i] as number, 0)) return GNTST_bad_virt_addr;
+  for (let i = 0; i < n; i++)
+    if (!call.guest.write64(list + i * 8, gt.frames[i] as number, 0)) return GNTST_bad_virt_addr;
   return GNTST_okay;
 }
 

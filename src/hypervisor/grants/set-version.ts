@@ -47,14 +47,22 @@ function change(gt: GrantTable, version: number): number {
       const e = gt.entryAt(ref);
       const type = mem.r16(e) & GTF_type_mask;
       // A frame beyond 32 bits, or a grant of a grant, has no form in version 1.
-      if (type === GTF_transitive || (type === GTF_permit_access && mem.r32(e + grant_entry_v2.full_page_frame + 4) !== 0)) return -ERANGE;
+      if (
+        type === GTF_transitive ||
+        (type === GTF_permit_access && mem.r32(e + grant_entry_v2.full_page_frame + 4) !== 0)
+      )
+        return -ERANGE;
     }
     for (let ref = 0; ref < GNTTAB_NR_RESERVED_ENTRIES; ref++) {
       const e = gt.entryAt(ref);
       const flags = mem.r16(e);
       kept.push(
         (flags & GTF_type_mask) === GTF_permit_access
-          ? { flags: flags | mem.r16(gt.statusAt(ref)), domid: mem.r16(e + 2), frame: mem.r32(e + grant_entry_v2.full_page_frame) }
+          ? {
+              flags: flags | mem.r16(gt.statusAt(ref)),
+              domid: mem.r16(e + 2),
+              frame: mem.r32(e + grant_entry_v2.full_page_frame),
+            }
           : { flags: 0, domid: 0, frame: 0 },
       );
     }

@@ -26,12 +26,13 @@ export function hypercall(v: Vcpu): void {
   counters.hypercalls++;
   const handler = number < 64 ? xen.handlers[number] : null;
   let result = -ENOSYS;
-  if (handler != null) {
+  if (handler !== null && handler !== undefined) {
     counters.byHypercall[number] = (counters.byHypercall[number] as number) + 1;
     call.domain = v.domain;
     call.vcpu = v;
     call.restarted = false;
     call.noReturn = false;
+    xen.preemptPolls = 0;
     if (xen.trace.on) result = traced(number, call, handler);
     else result = handler(call);
     if (call.noReturn) return;

@@ -29,7 +29,7 @@ export const multicall: Handler = (call: Call): number => {
     const handler = number < 64 ? xen.handlers[number] : null;
     xen.counters.multicalls++;
     let result = -ENOSYS;
-    if (handler != null) {
+    if (handler !== null && handler !== undefined) {
       xen.counters.byHypercall[number] = (xen.counters.byHypercall[number] as number) + 1;
       result = xen.trace.on ? traced(number, sub, handler, 1) : handler(sub);
     }

@@ -112,7 +112,8 @@ function physdev(call: Call, cmd: number): number {
     }
     case P.PHYSDEVOP_restore_msi:
     case P.PHYSDEVOP_restore_msi_ext:
-      return copy(call, cmd === P.PHYSDEVOP_restore_msi ? P.physdev_restore_msi.size : P.physdev_pci_device.size) === null
+      return copy(call, cmd === P.PHYSDEVOP_restore_msi ? P.physdev_restore_msi.size : P.physdev_pci_device.size) ===
+        null
         ? -EFAULT
         : -ENODEV;
     case P.PHYSDEVOP_manage_pci_add:

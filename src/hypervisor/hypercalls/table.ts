@@ -110,16 +110,7 @@ const PHYSDEV_OPS: readonly string[] = [
 
 const NONE: ReadonlyMap<number, string> = new Map();
 /** What Debian's Xen 4.17 does not offer to PV guests. */
-const ABSENT = new Set<number>([
-  11,
-  xen.__HYPERVISOR_tmem_op,
-  xen.__HYPERVISOR_argo_op,
-  43,
-  44,
-  45,
-  46,
-  47,
-]);
+const ABSENT = new Set<number>([11, xen.__HYPERVISOR_tmem_op, xen.__HYPERVISOR_argo_op, 43, 44, 45, 46, 47]);
 const OPS: Readonly<Record<number, ReadonlyMap<number, string>>> = {
   [xen.__HYPERVISOR_memory_op]: named(memory, "XENMEM_", MEMORY_OPS),
   [xen.__HYPERVISOR_xen_version]: named(version, "XENVER_"),

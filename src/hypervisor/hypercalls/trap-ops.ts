@@ -3,7 +3,13 @@
  * handler, iret.
  */
 import { EFAULT, EINVAL, ENODEV, ENOSYS } from "../../abi/errno.js";
-import { SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL, trap_info } from "../../abi/arch_x86_xen.js";
+import {
+  SEGBASE_FS,
+  SEGBASE_GS_KERNEL,
+  SEGBASE_GS_USER,
+  SEGBASE_GS_USER_SEL,
+  trap_info,
+} from "../../abi/arch_x86_xen.js";
 import * as CB from "../../abi/callback.js";
 import { xennmi_callback, XENNMI_register_callback, XENNMI_unregister_callback } from "../../abi/nmi.js";
 import * as X from "../../abi/xen.js";

@@ -42,7 +42,7 @@ function decode(lo: number, hi: number): SegmentDescriptor {
   return {
     lo: lo >>> 0,
     hi: hi >>> 0,
-    base: (((lo >>> 16) | ((hi & 0xff) << 16) | (hi & 0xff000000)) >>> 0),
+    base: ((lo >>> 16) | ((hi & 0xff) << 16) | (hi & 0xff000000)) >>> 0,
     limit: (hi & 0x800000) !== 0 ? raw * 4096 + 4095 : raw,
     attr: (hi >>> 8) & 0xf0ff,
   };

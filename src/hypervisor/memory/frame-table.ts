@@ -295,7 +295,8 @@ export class FrameTable {
   }
   /** Xen's own hold on a shared frame ends; it is freed with the last mapping of it. */
   freeShared(f: Mfn): void {
-    if (((this.flags[f] as number) & (F_ALLOCATED | F_XENHEAP)) !== (F_ALLOCATED | F_XENHEAP)) bug(`frame ${f} is not shared`);
+    if (((this.flags[f] as number) & (F_ALLOCATED | F_XENHEAP)) !== (F_ALLOCATED | F_XENHEAP))
+      bug(`frame ${f} is not shared`);
     this.flags[f] = (this.flags[f] as number) & ~F_ALLOCATED;
     this.putPageType(f);
     this.putPage(f);
@@ -338,7 +339,8 @@ export class FrameTable {
         this.type[mfn] = t;
         this.flags[mfn] = (this.flags[mfn] as number) & ~F_VALIDATED;
       }
-    } else if (this.type[mfn] !== t || c >= COUNT_MAX || ((this.flags[mfn] as number) & F_VALIDATED) === 0) return -EINVAL;
+    } else if (this.type[mfn] !== t || c >= COUNT_MAX || ((this.flags[mfn] as number) & F_VALIDATED) === 0)
+      return -EINVAL;
     this.tcount[mfn] = c + 1;
     if (((this.flags[mfn] as number) & F_VALIDATED) !== 0) return 0;
     if (t !== PGT_writable_page && t !== PGT_shared_page) {
@@ -358,7 +360,8 @@ export class FrameTable {
     const c = (this.tcount[mfn] as number) - 1;
     if (c < 0) bug(`frame ${mfn}: type count below zero`);
     const t = this.type[mfn] as PageType;
-    if (((this.flags[mfn] as number) & F_VALIDATED) === 0) bug(`frame ${mfn}: type reference on a page that is not validated`);
+    if (((this.flags[mfn] as number) & F_VALIDATED) === 0)
+      bug(`frame ${mfn}: type reference on a page that is not validated`);
     if (c === 0) {
       if (t >= PGT_l1_page_table && t <= PGT_l4_page_table) {
         this.flags[mfn] = (this.flags[mfn] as number) & ~F_VALIDATED;

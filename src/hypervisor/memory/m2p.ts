@@ -25,7 +25,8 @@ export class M2p {
     this.frames = Math.ceil((this.entries * 8) / 4096);
     this.base = ft.allocXen();
     // The free list is in ascending order when the machine starts, so these follow each other.
-    for (let i = 1; i < this.frames; i++) if (ft.allocXen() !== this.base + i) bug("no room for the machine-to-physical table");
+    for (let i = 1; i < this.frames; i++)
+      if (ft.allocXen() !== this.base + i) bug("no room for the machine-to-physical table");
     this.l3 = ft.allocXen();
     const l2 = ft.allocXen();
     if (this.l3 < 0 || l2 < 0) bug("no room for the machine-to-physical table");

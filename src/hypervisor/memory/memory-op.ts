@@ -229,7 +229,8 @@ function exchange(call: Call, arg: Va): number {
   const inOrder = v.getUint32(s.in_extent_order, true);
   const outOrder = v.getUint32(s.out_extent_order, true);
   let done = u64(v, s.nr_exchanged);
-  const finish = (rc: number): number => (call.guest.write64(arg + s.nr_exchanged, done, Math.floor(done / 4294967296)) ? rc : -EFAULT);
+  const finish = (rc: number): number =>
+    call.guest.write64(arg + s.nr_exchanged, done, Math.floor(done / 4294967296)) ? rc : -EFAULT;
   if (Math.max(inOrder, outOrder) > maxOrder(call.domain)) return finish(-EPERM);
   const domid = v.getUint16(s.in_domid, true);
   if (
@@ -373,7 +374,8 @@ function memoryMap(call: Call, arg: Va): number {
   const v = view(raw);
   const n = Math.min(v.getUint32(xen_memory_map.nr_entries, true), map.length);
   const buffer = toVa(v.getUint32(xen_memory_map.buffer, true), v.getUint32(xen_memory_map.buffer + 4, true));
-  if (!call.guest.copyTo(buffer, encodeMap(map.slice(0, n))) || !call.guest.write32(arg + xen_memory_map.nr_entries, n)) return -EFAULT;
+  if (!call.guest.copyTo(buffer, encodeMap(map.slice(0, n))) || !call.guest.write32(arg + xen_memory_map.nr_entries, n))
+    return -EFAULT;
   return 0;
 }
 

@@ -3,15 +3,28 @@
  * It stops at the first refused request; `*done` counts those before it. A long batch continues by itself (bit 31 of the count).
  */
 import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from "../../abi/errno.js";
-import { MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, mmu_update } from "../../abi/xen.js";
+import {
+  MMU_MACHPHYS_UPDATE,
+  MMU_NORMAL_PT_UPDATE,
+  MMU_PT_UPDATE_NO_TRANSLATE,
+  MMU_PT_UPDATE_PRESERVE_AD,
+  mmu_update,
+} from "../../abi/xen.js";
 import type { Call } from "../hypercalls/call.js";
 import type { DomainMemory } from "./domain-memory.js";
-import { F_VALIDATED, OWNER_IO, PGT_l1_page_table, PGT_l4_page_table, PGT_writable_page, type FrameTable, type PageType } from "./frame-table.js";
+import {
+  F_VALIDATED,
+  OWNER_IO,
+  PGT_l1_page_table,
+  PGT_l4_page_table,
+  PGT_writable_page,
+  type FrameTable,
+  type PageType,
+} from "./frame-table.js";
 import { advanceArg, isNull, pageOwner, view } from "./util.js";
 
 /** MMU_UPDATE_PREEMPTED: set in `count` by the hypervisor when it issues the hypercall again. */
 export const MMU_UPDATE_PREEMPTED = 0x80000000;
-const BATCH = 128;
 const PREEMPT_EVERY = 32;
 
 export function doMmuUpdate(call: Call): number {
@@ -42,10 +55,7 @@ export function doMmuUpdate(call: Call): number {
     const ft = call.xen.frames;
     const allowed = pg > 0 && (pt === call.domain.mm || call.domain.privileged);
     const base = call.va(0);
-    let raw: Uint8Array | null = null;
-    let v: DataView | null = null;
-    let from = 0;
-    let to = 0;
+    const guest = call.guest;
     while (i < count) {
       if (i !== 0 && i % PREEMPT_EVERY === 0 && call.preempt()) {
         finish(call, hasDone, before + i, flush);
@@ -53,23 +63,18 @@ export function doMmuUpdate(call: Call): number {
         call.setArg(1, (count - i + MMU_UPDATE_PREEMPTED) >>> 0, 0);
         return call.restart();
       }
-      if (i >= to || v === null) {
-        let n = Math.min(BATCH, count - i);
-        raw = call.guest.copyFrom(base + i * mmu_update.size, n * mmu_update.size);
-        if (raw === null && n > 1) raw = call.guest.copyFrom(base + i * mmu_update.size, (n = 1) * mmu_update.size);
-        if (raw === null) {
-          rc = -EFAULT;
-          break;
-        }
-        v = view(raw);
-        from = i;
-        to = i + n;
+      const at = base + i * mmu_update.size;
+      if (!guest.read64(at + mmu_update.ptr)) {
+        rc = -EFAULT;
+        break;
       }
-      const at = (i - from) * mmu_update.size;
-      const ptrLo = v.getUint32(at, true);
-      const ptrHi = v.getUint32(at + 4, true);
-      const lo = v.getUint32(at + mmu_update.val, true);
-      const hi = v.getUint32(at + mmu_update.val + 4, true);
+      const ptrLo = guest.lo;
+      const ptrHi = guest.hi;
+      if (!guest.read64(at + mmu_update.val)) {
+        rc = -EFAULT;
+        break;
+      }
+      const { lo, hi } = guest;
       const cmd = ptrLo & 7;
       const ma = ptrHi * 4294967296 + ((ptrLo & ~7) >>> 0);
       if (cmd === MMU_NORMAL_PT_UPDATE || cmd === MMU_PT_UPDATE_PRESERVE_AD || cmd === MMU_PT_UPDATE_NO_TRANSLATE) {
@@ -114,7 +119,15 @@ function finish(call: Call, hasDone: boolean, done: number, flush: boolean): voi
 }
 
 /** One entry: the level changed (1–4; 0 for data in a page that is no table), or a negative errno. */
-export function updateEntry(ft: FrameTable, pt: DomainMemory, pg: number, ma: number, lo: number, hi: number, keepAd: boolean): number {
+export function updateEntry(
+  ft: FrameTable,
+  pt: DomainMemory,
+  pg: number,
+  ma: number,
+  lo: number,
+  hi: number,
+  keepAd: boolean,
+): number {
   const mfn = Math.floor(ma / 4096);
   if (!ft.getPage(mfn, pt.id)) return -EINVAL;
   const type = ft.type[mfn] as PageType;

@@ -30,10 +30,14 @@ import type { DomainMemory } from "./domain-memory.js";
 import { PGT_writable_page } from "./frame-table.js";
 import { MMU_UPDATE_PREEMPTED } from "./mmu-update.js";
 import { readVcpuMask } from "./flush.js";
-import { addrOk, advanceArg, isNull, pageOwner, toVa, u64, view } from "./util.js";
+import { addrOk, advanceArg, isNull, pageOwner, toVa, view } from "./util.js";
 
-const BATCH = 64;
 const PREEMPT_EVERY = 8;
+
+/** The operands of the request in hand (kept here so that a request makes no garbage). */
+const op = { lo1: 0, hi1: 0, lo2: 0, hi2: 0 };
+const arg1 = (): number => op.hi1 * 4294967296 + op.lo1;
+const arg2 = (): number => op.hi2 * 4294967296 + op.lo2;
 
 export function doMmuextOp(call: Call): number {
   let count = call.lo(1);
@@ -54,9 +58,7 @@ export function doMmuextOp(call: Call): number {
   const mm = owner as DomainMemory;
 
   const base = call.va(0);
-  let v: DataView | null = null;
-  let from = 0;
-  let to = 0;
+  const guest = call.guest;
   let i = 0;
   let rc = 0;
   while (i < count) {
@@ -66,21 +68,25 @@ export function doMmuextOp(call: Call): number {
       call.setArg(1, (count - i + MMU_UPDATE_PREEMPTED) >>> 0, 0);
       return call.restart();
     }
-    if (v === null || i >= to) {
-      let n = Math.min(BATCH, count - i);
-      let raw = call.guest.copyFrom(base + i * mmuext_op.size, n * mmuext_op.size);
-      if (raw === null && n > 1) raw = call.guest.copyFrom(base + i * mmuext_op.size, (n = 1) * mmuext_op.size);
-      if (raw === null) {
-        rc = -EFAULT;
-        break;
-      }
-      v = view(raw);
-      from = i;
-      to = i + n;
+    const at = base + i * mmuext_op.size;
+    if (!guest.read64(at + mmuext_op.cmd)) {
+      rc = -EFAULT;
+      break;
     }
-    const at = (i - from) * mmuext_op.size;
-    const cmd = v.getUint32(at, true);
-    rc = one(call, mm, cmd, v, at);
+    const cmd = guest.lo;
+    if (!guest.read64(at + mmuext_op.arg1)) {
+      rc = -EFAULT;
+      break;
+    }
+    op.lo1 = guest.lo;
+    op.hi1 = guest.hi;
+    if (!guest.read64(at + mmuext_op.arg2)) {
+      rc = -EFAULT;
+      break;
+    }
+    op.lo2 = guest.lo;
+    op.hi2 = guest.hi;
+    rc = one(call, mm, cmd);
     if (call.xen.trace.on)
       call.xen.trace.emit({
         kind: "pagetable",
@@ -88,7 +94,7 @@ export function doMmuextOp(call: Call): number {
         domid: call.domain.domid,
         vcpu: call.vcpu.id,
         name: "mmuext_op",
-        args: { cmd, arg1: u64(v, at + mmuext_op.arg1), arg2: u64(v, at + mmuext_op.arg2) },
+        args: { cmd, arg1: arg1(), arg2: arg2() },
         result: rc,
       });
     if (rc !== 0) break;
@@ -98,7 +104,7 @@ export function doMmuextOp(call: Call): number {
   return rc;
 }
 
-function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number): number {
+function one(call: Call, mm: DomainMemory, cmd: number): number {
   const ft = call.xen.frames;
   const own = mm === call.domain.mm;
   switch (cmd) {
@@ -107,14 +113,14 @@ function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number)
     case MMUEXT_PIN_L3_TABLE:
     case MMUEXT_PIN_L4_TABLE:
       if (mm.dying) return -EINVAL;
-      return mm.pin(u64(v, at + mmuext_op.arg1), (cmd - MMUEXT_PIN_L1_TABLE + 1) as 1 | 2 | 3 | 4);
+      return mm.pin(arg1(), (cmd - MMUEXT_PIN_L1_TABLE + 1) as 1 | 2 | 3 | 4);
     case MMUEXT_UNPIN_TABLE:
-      return mm.unpin(u64(v, at + mmuext_op.arg1));
+      return mm.unpin(arg1());
 
     case MMUEXT_NEW_BASEPTR:
-      return own ? call.vcpu.mm.newBaseptr(u64(v, at + mmuext_op.arg1)) : -EPERM;
+      return own ? call.vcpu.mm.newBaseptr(arg1()) : -EPERM;
     case MMUEXT_NEW_USER_BASEPTR:
-      return own ? call.vcpu.mm.newUserBaseptr(u64(v, at + mmuext_op.arg1)) : -EPERM;
+      return own ? call.vcpu.mm.newUserBaseptr(arg1()) : -EPERM;
 
     case MMUEXT_TLB_FLUSH_LOCAL:
     case MMUEXT_TLB_FLUSH_ALL:
@@ -124,14 +130,14 @@ function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number)
     case MMUEXT_INVLPG_LOCAL:
     case MMUEXT_INVLPG_ALL:
       if (!own) return -EPERM;
-      invlpg(call, v, at);
+      invlpg(call);
       return 0;
     case MMUEXT_TLB_FLUSH_MULTI:
     case MMUEXT_INVLPG_MULTI:
       if (!own) return -EPERM;
-      if (readVcpuMask(call, toVa(v.getUint32(at + mmuext_op.arg2, true), v.getUint32(at + mmuext_op.arg2 + 4, true))) !== 0) return -EINVAL;
+      if (readVcpuMask(call, toVa(op.lo2, op.hi2)) !== 0) return -EINVAL;
       if (cmd === MMUEXT_TLB_FLUSH_MULTI) ft.flushTlb();
-      else invlpg(call, v, at);
+      else invlpg(call);
       return 0;
 
     case MMUEXT_FLUSH_CACHE:
@@ -142,13 +148,10 @@ function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number)
 
     case MMUEXT_SET_LDT:
       if (!own) return -EPERM;
-      return call.vcpu.mm.setLdt(
-        toVa(v.getUint32(at + mmuext_op.arg1, true), v.getUint32(at + mmuext_op.arg1 + 4, true)),
-        v.getUint32(at + mmuext_op.arg2, true),
-      );
+      return call.vcpu.mm.setLdt(toVa(op.lo1, op.hi1), op.lo2);
 
     case MMUEXT_CLEAR_PAGE: {
-      const mfn = u64(v, at + mmuext_op.arg1);
+      const mfn = arg1();
       if (ft.getPageAndType(mfn, mm.id, PGT_writable_page) !== 0) return -EINVAL;
       mm.markDirty(mfn);
       ft.mem.zeroFrame(mfn);
@@ -156,8 +159,8 @@ function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number)
       return 0;
     }
     case MMUEXT_COPY_PAGE: {
-      const src = u64(v, at + mmuext_op.arg2);
-      const dst = u64(v, at + mmuext_op.arg1);
+      const src = arg2();
+      const dst = arg1();
       if (!ft.getPage(src, mm.id)) return -EINVAL;
       if (ft.getPageAndType(dst, mm.id, PGT_writable_page) !== 0) {
         ft.putPage(src);
@@ -178,7 +181,7 @@ function one(call: Call, mm: DomainMemory, cmd: number, v: DataView, at: number)
   }
 }
 
-function invlpg(call: Call, v: DataView, at: number): void {
-  const va = toVa(v.getUint32(at + mmuext_op.arg1, true), v.getUint32(at + mmuext_op.arg1 + 4, true));
+function invlpg(call: Call): void {
+  const va = toVa(op.lo1, op.hi1);
   if (addrOk(va)) call.xen.cpu.invlpg(va);
 }

@@ -90,7 +90,11 @@ export class World {
     this.xen.frames = this.ft;
   }
 
-  domain(domid: number, pages: number, options: { privileged?: boolean; limits?: GrantLimits; maxPages?: number } = {}): Domain {
+  domain(
+    domid: number,
+    pages: number,
+    options: { privileged?: boolean; limits?: GrantLimits; maxPages?: number } = {},
+  ): Domain {
     const d = {
       xen: this.xen,
       domid,
@@ -179,7 +183,8 @@ export class World {
     this.ft.audit();
     const parts: string[] = [];
     for (let f = this.ft.first; f < this.ft.limit; f++)
-      if (this.ft.owner[f] !== 0) parts.push([f, this.ft.owner[f], this.ft.ref[f], this.ft.type[f], this.ft.tcount[f]].join(":"));
+      if (this.ft.owner[f] !== 0)
+        parts.push([f, this.ft.owner[f], this.ft.ref[f], this.ft.type[f], this.ft.tcount[f]].join(":"));
     return `${this.ft.freeFrames};${parts.join(",")}`;
   }
 }

@@ -198,7 +198,8 @@ function effect(cpu: CpuApi, i: Insn, old: bigint, bytes: number): Effect | null
 export function ptwrFault(vcpu: Vcpu, va: Va, errorCode: number): boolean {
   const d = vcpu.domain;
   // Present, write, not a reserved bit, not a fetch; of the guest's kernel.
-  if ((d.vmAssist & (1 << VMASST_TYPE_writable_pagetables)) === 0 || !vcpu.kernelMode || (errorCode & 0x1b) !== 3) return false;
+  if ((d.vmAssist & (1 << VMASST_TYPE_writable_pagetables)) === 0 || !vcpu.kernelMode || (errorCode & 0x1b) !== 3)
+    return false;
   const ft = d.xen.frames;
   const { cpu, mem } = d.xen;
   const at = walkL1(ft, vcpu.mm.kernelRoot, va);
@@ -206,7 +207,8 @@ export function ptwrFault(vcpu: Vcpu, va: Va, errorCode: number): boolean {
   const plo = mem.r32(at);
   if ((plo & (PTE_P | PTE_RW)) !== PTE_P) return false;
   const mfn = pteMfn(plo, mem.r32(at + 4));
-  if (!d.mm.owns(mfn) || ft.type[mfn] !== PGT_l1_page_table || ((ft.flags[mfn] as number) & F_VALIDATED) === 0) return false;
+  if (!d.mm.owns(mfn) || ft.type[mfn] !== PGT_l1_page_table || ((ft.flags[mfn] as number) & F_VALIDATED) === 0)
+    return false;
 
   const insn = fetch(cpu, mem.u8);
   if (insn === null) return false;
@@ -292,7 +294,10 @@ function string(vcpu: Vcpu, i: Insn, va: Va, mfn: number): boolean {
   if (i.op === "stos") v = get(cpu, RAX);
   else {
     let from = cpu.regVa(RSI);
-    if (i.seg >= 4) from += Number(BigInt.asIntN(64, (BigInt(cpu.segBaseHi(i.seg) >>> 0) << 32n) | BigInt(cpu.segBaseLo(i.seg) >>> 0)));
+    if (i.seg >= 4)
+      from += Number(
+        BigInt.asIntN(64, (BigInt(cpu.segBaseHi(i.seg) >>> 0) << 32n) | BigInt(cpu.segBaseLo(i.seg) >>> 0)),
+      );
     const b = new GuestAccess(cpu, mem).copyFrom(from, bytes);
     if (b === null) return false;
     v = b.reduceRight((a, x) => (a << 8n) | BigInt(x), 0n);

@@ -31,6 +31,8 @@ const LEAF1_ECX = bits(0, 9, 13, 19, 20, 23, 31);
 const LEAF7_EBX = bits(9);
 /** FSRM, IBRSB, ARCH_CAPABILITIES. */
 const LEAF7_EDX = bits(4, 26, 29);
+/** BHI_CTRL: guests that do not trust BHI_NO then set a bit instead of clearing the branch history in software. */
+const LEAF7_2_EDX = bits(4);
 /** SYSCALL NX RDTSCP LM. */
 const EXT1_EDX = bits(11, 20, 27, 29);
 /** LAHF/SAHF. */
@@ -106,7 +108,8 @@ export class CpuidPolicy {
       case 4:
         return cacheLeaf(s);
       case 7:
-        return s === 0 ? [0, LEAF7_EBX, 0, LEAF7_EDX] : [0, 0, 0, 0];
+        if (s === 0) return [2, LEAF7_EBX, 0, LEAF7_EDX];
+        return s === 2 ? [0, 0, 0, LEAF7_2_EDX] : [0, 0, 0, 0];
       case 0x80000000:
         return [0x80000008 | 0, 0, 0, 0];
       case 0x80000001:

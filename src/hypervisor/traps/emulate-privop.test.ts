@@ -163,10 +163,12 @@ describe("MSRs", () => {
     expect([m.cpu.regLo(RAX), m.cpu.regLo(RDX)]).toEqual([lo, hi]);
   });
   it("an unknown MSR is #GP, and zero while nobody could handle that", () => {
-    expect(run([0x0f, 0x32], (t) => {
-      t.v.traps.setTrap(13, 0, 0, KCODE + 0x300);
-      msrTo(0x1234)(t);
-    }).done).toBe(false);
+    expect(
+      run([0x0f, 0x32], (t) => {
+        t.v.traps.setTrap(13, 0, 0, KCODE + 0x300);
+        msrTo(0x1234)(t);
+      }).done,
+    ).toBe(false);
     expect(run([0x0f, 0x32], msrTo(0x1234)).done).toBe(true);
   });
   it("user mode gets the #GP", () => {

@@ -88,7 +88,10 @@ function lookup(v: Vcpu): Cached | null {
   const maskLo = len >= 4 ? -1 : (1 << (8 * len)) - 1;
   const maskHi = len >= 8 ? -1 : len <= 4 ? 0 : (1 << (8 * (len - 4))) - 1;
   const word = (at: number): number =>
-    (bytes[at] as number) | ((bytes[at + 1] as number) << 8) | ((bytes[at + 2] as number) << 16) | ((bytes[at + 3] as number) << 24);
+    (bytes[at] as number) |
+    ((bytes[at + 1] as number) << 8) |
+    ((bytes[at + 2] as number) << 16) |
+    ((bytes[at + 3] as number) << 24);
   const entry: Cached = {
     rip,
     len,
@@ -180,7 +183,8 @@ function emulateString(v: Vcpu, i: Insn): Outcome {
   const wide = i.asize === 8;
   const step = (cpu.rflags & DF) !== 0 ? -size : size;
   const seg = input ? ES : i.seg;
-  const base = seg === FS || seg === GS || i.bits !== 64 ? cpu.segBaseHi(seg) * 4294967296 + (cpu.segBaseLo(seg) >>> 0) : 0;
+  const base =
+    seg === FS || seg === GS || i.bits !== 64 ? cpu.segBaseHi(seg) * 4294967296 + (cpu.segBaseLo(seg) >>> 0) : 0;
   for (let n = 0; n < STRING_BATCH; n++) {
     if (i.rep !== 0) {
       const count = wide ? cpu.regLo(RCX) | cpu.regHi(RCX) : cpu.regLo(RCX);

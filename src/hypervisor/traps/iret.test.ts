@@ -5,7 +5,10 @@ import { bounce, NO_ERROR } from "./bounce.js";
 import { iret } from "./iret.js";
 import { KCODE, KSTACK, TestPv, UCODE, USTACK } from "./testing.js";
 
-function frame(m: TestPv, f: { flags?: number; rip: number; cs: number; rflags: number; rsp: number; ss: number }): void {
+function frame(
+  m: TestPv,
+  f: { flags?: number; rip: number; cs: number; rflags: number; rsp: number; ss: number },
+): void {
   const sp = KSTACK + 0x1000;
   m.cpu.setRegVa(4, sp);
   [0xaaaa, 0xbbbb, 0xcccc, f.flags ?? 0, f.rip, f.cs, f.rflags, f.rsp, f.ss].forEach((n, i) => m.poke64(sp + i * 8, n));

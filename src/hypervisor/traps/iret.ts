@@ -101,7 +101,8 @@ export function iret(v: Vcpu): void {
       injectException(v, fault.vector, fault.error);
       return;
     }
-    if (bits !== 64) cpu.setMode(v.kernelMode ? KERNEL_MODE_32 : bits === 32 ? USER_MODE_32 : { bits: 16, cpl: 3, space: 1 });
+    if (bits !== 64)
+      cpu.setMode(v.kernelMode ? KERNEL_MODE_32 : bits === 32 ? USER_MODE_32 : { bits: 16, cpl: 3, space: 1 });
     else if (user) cpu.setMode(USER_MODE);
   } else if (!v.kernelMode) {
     // Same selector as the kernel's own (flat 64-bit): nothing to load.

@@ -8,16 +8,7 @@ import { CS, FS, GS, SS } from "../../machine/cpu/insn.js";
 import { readDescriptor } from "../memory/descriptors.js";
 import type { Vcpu } from "../vcpu.js";
 import { GP, NP, STACK } from "./inject.js";
-import {
-  ATTR_CODE,
-  ATTR_DPL_SHIFT,
-  ATTR_EC,
-  ATTR_L,
-  ATTR_NULL,
-  ATTR_P,
-  ATTR_S,
-  ATTR_WR,
-} from "./segments.js";
+import { ATTR_CODE, ATTR_DPL_SHIFT, ATTR_EC, ATTR_L, ATTR_NULL, ATTR_P, ATTR_S, ATTR_WR } from "./segments.js";
 
 /** The exception a failed load calls for. */
 export const fault = { vector: 0, error: 0 };

@@ -150,8 +150,8 @@ export function writeMsr(v: Vcpu, index: number, lo: number, hi: number): boolea
     case MSR_EFER:
       return lo >>> 0 === EFER_VALUE && hi === 0;
     case MSR_SPEC_CTRL:
-      // IBRS and STIBP.
-      if (((lo & ~3) | hi) !== 0) return false;
+      // IBRS, STIBP and BHI_DIS_S.
+      if (((lo & ~0x403) | hi) !== 0) return false;
       t.specCtrl = lo;
       return true;
     case MSR_PRED_CMD:

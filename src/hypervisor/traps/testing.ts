@@ -3,7 +3,7 @@
  * does and how it exits. Memory is real.
  */
 import type { Access, CpuApi, CpuContext, ExitInfo, ModeSpec, Va } from "../../machine/cpu/api.js";
-import { VirtualClock } from "../../machine/clock.js";
+import { VirtualClock, type Clock } from "../../machine/clock.js";
 import { Exit, type ExitReason } from "../../machine/cpu/exits.js";
 import { CPU_CONTEXT_SIZE, SEG_ATTR } from "../../machine/layout.js";
 import { PhysMem, type Maddr } from "../../machine/memory.js";
@@ -49,13 +49,16 @@ export class MockCpu implements CpuApi {
   cpuid: CpuApi["cpuid"] = () => [0, 0, 0, 0];
   loadSegment: ((sreg: number, selector: number) => boolean) | null = null;
   private readonly contexts = new Map<CpuContext, State>();
-  private readonly pages: [Map<number, { ma: Maddr; writable: boolean }>, Map<number, { ma: Maddr; writable: boolean }>] = [
-    new Map(),
-    new Map(),
-  ];
+  private readonly pages: [
+    Map<number, { ma: Maddr; writable: boolean }>,
+    Map<number, { ma: Maddr; writable: boolean }>,
+  ] = [new Map(), new Map()];
   private readonly roots = [0, 0];
 
-  constructor(private readonly mem: PhysMem) {}
+  constructor(
+    private readonly mem: PhysMem,
+    private readonly clock: Clock,
+  ) {}
 
   /** Map one page in a space. */
   map(space: 0 | 1, va: Va, ma: Maddr, writable = true): void {
@@ -66,13 +69,16 @@ export class MockCpu implements CpuApi {
   }
 
   run(budget: number): ExitReason {
+    const before = this.retired;
     const step = this.script.shift();
-    if (step === undefined) {
-      this.retired += budget;
-      return Exit.BUDGET;
+    let reason: ExitReason = Exit.BUDGET;
+    if (step === undefined) this.retired += budget;
+    else {
+      this.retired += 1;
+      reason = step(this, budget);
     }
-    this.retired += 1;
-    return step(this, budget);
+    this.clock.retire(this.retired - before);
+    return reason;
   }
   requestAttention(): void {
     this.attention++;
@@ -201,8 +207,8 @@ export const USTACK = 0x7ffffff000;
 /** A domain with one loaded vCPU: code, stack (two pages) and data pages for the kernel, code and stack for user mode. */
 export class TestPv {
   readonly mem = new PhysMem(8 << 20);
-  readonly cpu = new MockCpu(this.mem);
   readonly clock = new VirtualClock();
+  readonly cpu = new MockCpu(this.mem, this.clock);
   readonly xen: Xen;
   readonly domain: Domain;
   readonly v: Vcpu;

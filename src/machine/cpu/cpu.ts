@@ -73,7 +73,8 @@ import { Exit, type ExitReason } from "./exits.js";
 import { ARITH, CC, ccOp, TF } from "./flags.js";
 import { helperTypes } from "./helpers.js";
 import { BASE_RIP, CS, DS, ES, K, SS, type Insn } from "./insn.js";
-import { HandlerCache, type ModuleHost } from "./interpreter/handlers.js";
+import { HandlerCache, type Handler, type ModuleHost } from "./interpreter/handlers.js";
+import { PREWARM } from "./interpreter/prewarm.js";
 import { CC_SAME, CC_UNKNOWN, registerAddress } from "./interpreter/sem.js";
 import { opTable } from "./sem/index.js";
 import { systemInstruction } from "./system.js";
@@ -183,6 +184,8 @@ export class Cpu implements CpuApi, ModuleHost {
   private readonly dv: DataView;
   private nextSlot: number;
   private spent = 0;
+  /** When set, one example of each instruction shape met is kept here (tools/prewarm.mjs makes the list of prewarm.ts from it). */
+  shapeLog: Map<Handler, { mode: number; known: number; bytes: Uint8Array }> | null = null;
   cpuid: (leaf: number, subleaf: number) => [number, number, number, number] = () => [0, 0, 0, 0];
   /**
    * Load a segment register from its descriptor (the tables belong to whoever owns the vCPU). False: refused, and `exit.vector` and
@@ -223,12 +226,29 @@ export class Cpu implements CpuApi, ModuleHost {
     this.cache = new CodeCache(mem, this.core);
     mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
     this.handlers = new HandlerCache(this, this.ops);
+    this.prewarm();
     this.regions = new RegionCompiler(this);
     const engine = options.engine ?? "auto";
     const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? 500);
     this.core.setHotness(threshold, engine === "translator" ? 1 : 8);
     this.core.flushTlb();
     this.reset();
+  }
+
+  /** Make the handlers of the usual instructions in one module, instead of one by one as they are met. */
+  private prewarm(): void {
+    const bytes = new Uint8Array(16);
+    for (const group of PREWARM) {
+      for (const item of group.shapes.split(" ")) {
+        const colon = item.indexOf(":");
+        const known = colon < 0 ? CC_UNKNOWN : parseInt(item.slice(colon + 1));
+        const n = (colon < 0 ? item.length : colon) / 2;
+        for (let i = 0; i < n; i++) bytes[i] = parseInt(item.slice(2 * i, 2 * i + 2), 16);
+        const insn = decode(bytes, 0, n, (group.mode & MODE_BITS_MASK) === MODE_BITS_64 ? 64 : 32);
+        if (insn !== null) this.handlers.get(insn, group.mode, known);
+      }
+    }
+    this.handlers.flush();
   }
 
   private reset(): void {
@@ -254,6 +274,9 @@ export class Cpu implements CpuApi, ModuleHost {
     const table = this.core.table;
     if (this.nextSlot > table.length) table.grow(Math.max(this.nextSlot - table.length, 1024));
     return at;
+  }
+  setFunction(slot: number, f: unknown): void {
+    this.core.table.set(slot, f);
   }
   instantiate(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Instance {
     return new WebAssembly.Instance(new WebAssembly.Module(bytes), {
@@ -420,6 +443,9 @@ export class Cpu implements CpuApi, ModuleHost {
       // The clock is read in the middle of nothing: the retired count is exact only between blocks.
       if ((insn.op === "rdtsc" || insn.op === "rdtscp") && insns.length > 0) break;
       const handler = this.handlers.get(insn, mode, known);
+      if (this.shapeLog !== null && handler.index < 0 && crossing === 0 && !this.shapeLog.has(handler)) {
+        this.shapeLog.set(handler, { mode, known, bytes: u8.slice(at, at + insn.len) });
+      }
       if (handler.ccAfter !== CC_SAME) known = handler.ccAfter;
       insns.push(insn);
       handlers.push(handler);

@@ -87,7 +87,7 @@ export class RegionCompiler {
     u32[HOT_LIST >>> 2] = 0;
     const t0 = this.now();
     const made: { region: Region; mode: number }[] = [];
-    const module = new PendingModule(this.cpu, false);
+    const module = new PendingModule(this.cpu);
     for (let i = 0; i < n; i++) {
       const at = (HOT_LIST + 16 + i * 16) >>> 2;
       const va = (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number);
@@ -118,7 +118,7 @@ export class RegionCompiler {
     made.forEach((m, i) => {
       const slot = this.freeSlots.pop() ?? this.cpu.allocate(1);
       if (slot >= REGIONS_MAX) throw new Error("engine: out of region slots");
-      this.cpu.core.table.set(slot, exports[`r${i}`]);
+      this.cpu.setFunction(slot, exports[`r${i}`]);
       this.publish(slot, m.region, m.mode);
     });
   }
@@ -167,7 +167,7 @@ export class RegionCompiler {
       const block = this.cpu.cache.find(maddr, mode);
       if (block !== 0 && u32[(block + BLOCK_REGION) >>> 2] === r.slot) u32[(block + BLOCK_REGION) >>> 2] = 0;
     }
-    this.cpu.core.table.set(r.slot, null);
+    this.cpu.setFunction(r.slot, null);
     this.freeSlots.push(r.slot);
     this.stats.live--;
   }

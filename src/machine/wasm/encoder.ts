@@ -1,8 +1,7 @@
 /**
  * Writes WebAssembly: function bodies (`Code`) and modules (`ModuleBuilder`).
  *
- * Only what the code generators need: one imported memory, one optional imported table, imported functions, functions,
- * exports, one element segment, and the branch hints of the "metadata.code.branch_hint" section (branch hinting proposal).
+ * Only what the code generators need: one imported memory, imported functions, functions, exports, and the branch hints of the "metadata.code.branch_hint" section (branch hinting proposal).
  */
 import { N, STORE, type Expr, type ValType } from "./expr.js";
 
@@ -327,8 +326,6 @@ export class ModuleBuilder {
   private readonly funcs: { type: number; code: Code }[] = [];
   private readonly exports: { name: string; index: number }[] = [];
   private memory: { module: string; name: string; shared: boolean; min: number; max: number } | undefined;
-  private table: { module: string; name: string; min: number } | undefined;
-  private elem: { offset: number; funcs: number[] } | undefined;
 
   typeIndex(t: FuncType): number {
     const key = `${t.params.join()}>${t.results.join()}`;
@@ -342,9 +339,6 @@ export class ModuleBuilder {
   importMemory(module: string, name: string, shared: boolean, min: number, max: number): void {
     this.memory = { module, name, shared, min, max };
   }
-  importTable(module: string, name: string, min: number): void {
-    this.table = { module, name, min };
-  }
   importFunc(module: string, name: string, type: FuncType): number {
     if (this.funcs.length > 0) throw new Error("wasm: import after the first function");
     return this.imports.push({ module, name, type: this.typeIndex(type) }) - 1;
@@ -354,11 +348,6 @@ export class ModuleBuilder {
     if (exportName !== undefined) this.exports.push({ name: exportName, index });
     return index;
   }
-  /** Fill the imported table from `offset` with these functions at instantiation. */
-  setElements(offset: number, funcs: number[]): void {
-    this.elem = { offset, funcs };
-  }
-
   finish(): Uint8Array<ArrayBuffer> {
     const out = new Bytes();
     out.bytes(new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]));
@@ -380,20 +369,12 @@ export class ModuleBuilder {
       }
     });
     section(2, (b) => {
-      b.u32(this.imports.length + (this.memory ? 1 : 0) + (this.table ? 1 : 0));
+      b.u32(this.imports.length + (this.memory ? 1 : 0));
       for (const i of this.imports) {
         b.name(i.module);
         b.name(i.name);
         b.u8(0);
         b.u32(i.type);
-      }
-      if (this.table) {
-        b.name(this.table.module);
-        b.name(this.table.name);
-        b.u8(1);
-        b.u8(0x70);
-        b.u8(0);
-        b.u32(this.table.min);
       }
       if (this.memory) {
         b.name(this.memory.module);
@@ -416,17 +397,6 @@ export class ModuleBuilder {
           b.u8(0);
           b.u32(e.index);
         }
-      });
-    const elem = this.elem;
-    if (elem)
-      section(9, (b) => {
-        b.u32(1);
-        b.u32(0);
-        b.u8(0x41);
-        b.s32(elem.offset);
-        b.u8(0x0b);
-        b.u32(elem.funcs.length);
-        for (const f of elem.funcs) b.u32(f);
       });
     const bodies = this.funcs.map((f) => f.code.finish());
     if (bodies.some((x) => x.hints.length > 0))

@@ -355,6 +355,7 @@ export function x87Comi(i: i32, quiet: i32, popCount: i32): i32 {
   else {
     loadAB(0, i);
     r = relation(quiet != 0);
+    c1 = (load<u32>(FPS_FSW) & C1) != 0; // kept, unlike fcom
   }
   store<u32>(FPS_FLAGS, load<u32>(EFLAGS_BY_RELATION + ((<usize>r) << 2)));
   if (end()) {
@@ -487,7 +488,6 @@ export function x87FldSt(i: i32): i32 {
   if (!valid(i)) {
     stackUnder();
     outIndef();
-    if (valid(-1)) c1 = true;
     if (!end()) push(oM, oSE);
     return 0;
   }
@@ -685,6 +685,7 @@ export function x87Stack(op: i32, i: i32): i32 {
   const fsw = load<u32>(FPS_FSW);
   const top = (fsw >> 11) & 7;
   if (op <= 1) {
+    store<u32>(FPS_FSW, fsw & ~C1); // undefined by the manual; processors clear it
     store<u32>(FPS_FTW, load<u32>(FPS_FTW) & ~(1 << ((top + i) & 7)));
     if (op == 1) pop();
   } else if (op == 2) store<u32>(FPS_FSW, (fsw & ~(0x3800 | C1)) | (((top + 1) & 7) << 11));

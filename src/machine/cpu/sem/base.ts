@@ -11,6 +11,7 @@ import {
   EFL,
   MODE_BITS_64,
   MODE_BITS_MASK,
+  MODE_CPL_SHIFT,
   MODE_FLAT,
   MODE_NO_FPU,
   MODE_SPACE,
@@ -44,6 +45,14 @@ export interface CcState {
 }
 
 const MASK_PAGE = c64(-4096, -1);
+
+/** Instructions that raise #GP(0) whenever CPL is not 0 (SDM vol. 3, 5.9). */
+const PRIVILEGED = new Set(
+  "rdmsr wrmsr hlt clts lgdt lidt lldt ltr lmsw invlpg invlpga wbinvd invd mov_cr mov_dr sysret sysexit swapgs".split(" "),
+);
+/** Instructions that ask for CPL ≤ IOPL; there is no I/O bitmap outside the hypervisor's emulation. */
+const IOPL_OPS = new Set(["in", "out", "ins", "outs", "cli", "sti"]);
+const IOPL = 0x3000;
 
 export abstract class BaseSem implements Sem {
   insn!: Insn;
@@ -322,6 +331,14 @@ export abstract class BaseSem implements Sem {
     this.code.end();
   }
   system(): void {
+    // The usual end of these at CPL 3 is #GP(0); it needs no host side to find that out.
+    if (((this.mode >> MODE_CPL_SHIFT) & 3) === 3) {
+      if (PRIVILEGED.has(this.insn.op)) {
+        this.raise(13, 0);
+        return;
+      }
+      if (IOPL_OPS.has(this.insn.op)) this.raiseIf(i32.ne(i32.and(this.efl(), c32(IOPL)), c32(IOPL)), 13, 0);
+    }
     this.exit(Exit.SYSTEM, { atNext: false });
   }
   efl(): Expr {

@@ -478,10 +478,30 @@ export class TranslatorSem extends BaseSem {
     return { op: s.op, a: s.a ?? zero, b: s.b ?? zero, r: s.r ?? zero, dynamicOp: c32(s.op) };
   }
   override cond(cc: number): Expr {
-    const s = this.state;
-    // CF of an inc or dec is kept as it is.
-    if (s.op === DEAD) return c32(0);
-    return super.cond(cc);
+    const op = this.state.op;
+    if (op === DEAD) return c32(0);
+    return op === DYNAMIC && (cc >> 1 === 1 || cc >> 1 === 2) ? this.mergedCond(cc) : super.cond(cc);
+  }
+  /** CF or ZF where paths with different operations meet (a carry chain's loop, as `dec` keeps CF): the usual cases inline. */
+  private mergedCond(cc: number): Expr {
+    const s = this.cc();
+    const code = this.code;
+    const kind = this.let(i32.shr_u(s.dynamicOp, c32(2)));
+    const l = code.newLocal("i32");
+    this.temps.push(l);
+    const zf = cc >> 1 === 2;
+    code.if(zf ? i32.ne(kind, c32(CC.FLAGS)) : i32.eq(i32.or(kind, c32(1)), c32(CC.INC | CC.DEC)));
+    code.setLocal(l, zf ? i64.eqz(s.r) : i32.wrap(s.b));
+    code.else();
+    code.setLocal(l, i32.and(zf ? i32.shr_u(i32.wrap(s.a), c32(6)) : i32.wrap(s.a), c32(1)));
+    if (!zf) {
+      code.if(i32.ne(kind, c32(CC.FLAGS)), false);
+      code.setLocal(l, call(this.helpers.index("ccCond"), "i32", [s.dynamicOp, s.a, s.b, s.r, c32(2)]));
+      code.end();
+    }
+    code.end();
+    const e = local(l, "i32");
+    return (cc & 1) !== 0 ? i32.eqz(e) : e;
   }
   override flagsImage(): Expr {
     if (this.merging) return c32(0);

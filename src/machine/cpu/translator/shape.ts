@@ -5,10 +5,10 @@
  */
 import type { Code } from "../../wasm/encoder.js";
 import { Code as CodeBuffer } from "../../wasm/encoder.js";
-import { c32, c64, local, type Expr, type ValType } from "../../wasm/expr.js";
+import { c32, c64, isConst, local, N, type Expr, type ValType } from "../../wasm/expr.js";
 import { K, type Insn } from "../insn.js";
 import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
-import type { OpDef, OpTable, Rmw } from "../sem/context.js";
+import type { OpDef, OpTable, Rmw, Var } from "../sem/context.js";
 
 export interface Shape {
   readonly def: OpDef;
@@ -20,6 +20,13 @@ export interface Shape {
   readonly sets: 0 | 1 | 2;
   /** The flag operation it leaves, if `sets` is 1. */
   readonly op: number;
+  /** What the flags are made of afterwards, over symbols (see SYMBOL); undefined components are made of something else. */
+  readonly a: Expr | undefined;
+  readonly b: Expr | undefined;
+  readonly r: Expr | undefined;
+  /** Operands it writes (bit i), and general registers it writes beside them (bit n). */
+  readonly writesOperands: number;
+  readonly writesFixed: number;
   /** May leave the region in its middle, with the flags of before. */
   readonly leaves: boolean;
   /** May leave after its own flags are set. */
@@ -28,6 +35,19 @@ export interface Shape {
 
 /** Operations whose look at the flags image has no effect but on the flags they set. */
 const MERGING = new Set(["rol", "ror", "rcl", "rcr", "stc", "clc", "cmc", "sahf"]);
+
+/** Leaves of the symbolic flag components: locals with these indices. */
+export const SYMBOL = {
+  /** Value of operand i before the instruction, after it. */
+  OLD: 0x1000,
+  NEW: 0x2000,
+  /** General register n before the instruction. */
+  REGISTER: 0x3000,
+  /** The immediate as i32, i64. */
+  IMM: 0x4000,
+} as const;
+/** Larger components are not worth being made again. */
+const MAX_SYMBOLIC = 24;
 
 const NO_TYPE: Code["type"] = { params: ["i32", "i64", "v128", "f32", "f64"], results: [] };
 const PARAM: Record<ValType, number> = { i32: 0, i64: 1, v128: 2, f32: 3, f64: 4 };
@@ -42,12 +62,23 @@ class Recorder extends BaseSem {
   op = 0;
   leaves = false;
   leavesAfter = false;
+  a: Expr | undefined;
+  b: Expr | undefined;
+  r: Expr | undefined;
+  writesOperands = 0;
+  writesFixed = 0;
+  private readonly written: (Expr | undefined)[] = [];
+  private immediate = false;
+  private depth = 0;
 
-  begin(insn: Insn): void {
+  begin(insn: Insn, def: OpDef): void {
     this.insn = insn;
     this.reads = this.readsImage = this.leaves = this.leavesAfter = false;
     this.sets = 0;
-    this.op = 0;
+    this.op = this.writesOperands = this.writesFixed = this.depth = 0;
+    this.a = this.b = this.r = undefined;
+    this.written.length = 0;
+    this.immediate = def.imm === true;
   }
   end(): void {
     this.releaseTemps();
@@ -64,27 +95,63 @@ class Recorder extends BaseSem {
     if (!o) return 4;
     return (o.kind === K.IMM ? this.insn.ops[0]?.size : o.size) ?? 4;
   }
-  override read(i: number): Expr {
-    if (this.insn.ops[i]?.kind === K.MEM) this.leave();
-    return ofSize(this.sizeOf(i));
+  private operand(i: number): Expr {
+    const o = this.insn.ops[i];
+    const t = ofSize(this.sizeOf(i)).t;
+    if (o?.kind === K.GPR || o?.kind === K.IMM) return local(SYMBOL.OLD + i, t);
+    if (o?.kind === K.MEM) this.leave();
+    return any(t);
   }
-  override write(i: number): void {
-    if (this.insn.ops[i]?.kind === K.MEM) this.leave();
+  /** Values stay trees, so that what the flags are made of can be recognised. */
+  override let(e: Expr): Expr {
+    return e;
+  }
+  override var(t: ValType): Var {
+    return { t, get: () => any(t), set: () => undefined };
+  }
+  override when(_cond: Expr, then: () => void, otherwise?: () => void): void {
+    this.depth++;
+    then();
+    otherwise?.();
+    this.depth--;
+  }
+  override raise(): void {
+    this.leave();
+  }
+  override raiseIf(): void {
+    this.leave();
+  }
+  override checkStatus(): void {
+    this.leave();
+  }
+  override helper(name: string): Expr {
+    return any(this.helpers.type(name).results[0] ?? "i32");
+  }
+  override helperVoid(): void {}
+  override read(i: number): Expr {
+    return this.operand(i);
+  }
+  override write(i: number, e: Expr): void {
+    const o = this.insn.ops[i];
+    if (o?.kind === K.MEM) this.leave();
+    this.writesOperands |= 1 << i;
+    this.written[i] = this.depth === 0 && o?.kind === K.GPR ? e : undefined;
   }
   override rmw(i: number): Rmw {
-    if (this.insn.ops[i]?.kind === K.MEM) this.leave();
-    return { value: ofSize(this.sizeOf(i)), commit: () => undefined };
+    return { value: this.operand(i), commit: (e) => this.write(i, e) };
   }
   override imm32(): Expr {
-    return c32(this.insn.imm);
+    return this.immediate ? c32(this.insn.imm) : local(SYMBOL.IMM, "i32");
   }
   override imm64(): Expr {
-    return c64(this.insn.imm, this.insn.immHi);
+    return this.immediate ? c64(this.insn.imm, this.insn.immHi) : local(SYMBOL.IMM, "i64");
   }
-  override gpr(): Expr {
-    return any("i64");
+  override gpr(n: number): Expr {
+    return local(SYMBOL.REGISTER + n, "i64");
   }
-  override setGpr(): void {}
+  override setGpr(n: number): void {
+    this.writesFixed |= 1 << n;
+  }
   override eaOffset(): Expr {
     return any("i64");
   }
@@ -117,7 +184,8 @@ class Recorder extends BaseSem {
   override endBlock(): void {
     this.leave();
   }
-  override stateHelper(): void {
+  override stateHelper(_name: string, _args: readonly Expr[], regs: readonly number[]): void {
+    for (const n of regs) this.writesFixed |= 1 << n;
     this.leave();
   }
   protected override leaveAt(): void {
@@ -135,12 +203,39 @@ class Recorder extends BaseSem {
     this.readsImage = true;
     return any("i32");
   }
-  protected override setCc(op: number): void {
+  protected override setCc(op: number, a: Expr | undefined, b: Expr | undefined, r: Expr | undefined): void {
     this.sets = 1;
     this.op = op;
+    this.a = this.symbolic(a);
+    this.b = this.symbolic(b);
+    this.r = this.symbolic(r);
   }
   protected override setCcIf(): void {
     this.sets = 2;
+  }
+  /** The tree with written operands' values as symbols; undefined if it has anything else in it than symbols and constants. */
+  private symbolic(e: Expr | undefined): Expr | undefined {
+    if (!e) return undefined;
+    this.nodes = 0;
+    return this.symbols(e);
+  }
+  private nodes = 0;
+  private symbols(e: Expr): Expr | undefined {
+    if (++this.nodes > MAX_SYMBOLIC) return undefined;
+    if (!isConst(e)) {
+      const w = this.written.indexOf(e);
+      if (w >= 0) return local(SYMBOL.NEW + w, e.t);
+    }
+    if (e.n === N.LOCAL) return e.code >= SYMBOL.OLD ? e : undefined;
+    if (e.n === N.LOAD || e.n === N.CALL || e.n === N.GLOBAL) return undefined;
+    if (e.args.length === 0) return e;
+    const args: Expr[] = [];
+    for (const x of e.args) {
+      const y = this.symbols(x);
+      if (!y) return undefined;
+      args.push(y);
+    }
+    return { ...e, args };
   }
   protected override memSegBase(): Expr {
     return any("i64");
@@ -200,7 +295,7 @@ export class Shapes {
       if (known) return known;
     }
     const r = this.recorder;
-    r.begin(insn);
+    r.begin(insn, entry.def);
     entry.def.emit(r);
     const shape: Shape = {
       def: entry.def,
@@ -208,6 +303,11 @@ export class Shapes {
       merges: r.readsImage && !r.reads && MERGING.has(insn.op),
       sets: r.sets,
       op: r.op,
+      a: r.a,
+      b: r.b,
+      r: r.r,
+      writesOperands: r.writesOperands,
+      writesFixed: r.writesFixed,
       leaves: r.leaves,
       leavesAfter: r.leavesAfter,
     };

@@ -1,0 +1,36 @@
+/**
+ * The library: a machine with the hypervisor on it, in any JavaScript engine with WebAssembly. Nothing here knows a platform;
+ * `xenolith/node` and `xenolith/browser` run a machine on theirs.
+ */
+export {
+  Machine,
+  RunningDomain,
+  type DomainSpec,
+  type MachineOptions,
+} from "./toolstack/machine.js";
+export { BuildError, parseKernel, type KernelImage } from "./toolstack/builder/index.js";
+export {
+  ConfigError,
+  parseDomainConfig,
+  type Action,
+  type DomainConfig,
+  type DomainConfigOptions,
+  type DomainType,
+} from "./toolstack/config/index.js";
+export { RealClock, VirtualClock, type Clock } from "./machine/clock.js";
+export { Trace, type TraceKind, type TraceRecord } from "./hypervisor/trace.js";
+export type { Domain } from "./hypervisor/domain.js";
+export type { Vcpu } from "./hypervisor/vcpu.js";
+export type { Xen } from "./hypervisor/xen.js";
+export type { XenConsole } from "./hypervisor/console.js";
+export type { Counters } from "./hypervisor/counters.js";
+export { schedulers, type SchedulerHost, type SchedulerPolicy, type SchedParams } from "./hypervisor/scheduler/index.js";
+export {
+  SHUTDOWN_crash,
+  SHUTDOWN_poweroff,
+  SHUTDOWN_reboot,
+  SHUTDOWN_soft_reset,
+  SHUTDOWN_suspend,
+  SHUTDOWN_watchdog,
+} from "./abi/sched.js";
+export { drive, type Drivable, type HostLoop, type Run, type RunEnd, type RunOptions } from "./api/drive.js";

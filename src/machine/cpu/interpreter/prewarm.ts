@@ -1,0 +1,1 @@
+export const PREWARM: readonly { mode: number; shapes: string }[] = [];
