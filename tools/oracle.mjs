@@ -9,7 +9,14 @@ const oracle = fileURLToPath(new URL("../test/oracle/", import.meta.url));
 const out = mkdtempSync(join(tmpdir(), "xenolith-oracle-run-"));
 try {
   const file = join(out, "run.mjs");
-  await build({ entryPoints: [join(oracle, "run.ts")], bundle: true, platform: "node", format: "esm", outfile: file, logLevel: "warning" });
+  await build({
+    entryPoints: [join(oracle, "run.ts")],
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    outfile: file,
+    logLevel: "warning",
+  });
   const { main } = await import(pathToFileURL(file).href);
   process.exitCode = main(process.argv.slice(2), oracle);
 } finally {

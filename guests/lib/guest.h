@@ -217,6 +217,7 @@ extern volatile u64 try_fixup;
         asm volatile("movq $9f, try_fixup\n\t" instruction "\n9:\n\tmovq $0, try_fixup" : outputs : __VA_ARGS__ : "memory", "cc"); \
     } while (0)
 #define NOTHING
+#define COMMA ,
 static inline long try_write(volatile void *p, u8 value)
 {
     TRY("movb %1, (%0)", NOTHING, "r"(p), "q"(value));

@@ -144,10 +144,10 @@ trap_return:
     jmp hypercall_page + 23 * 32                  /* HYPERVISOR_iret: its slot pushes rcx, r11, rax */
 
 /*
- * void enter_user(u64 rip, u64 rsp, u64 rdi): leave the kernel for user mode; back when some handler calls leave_user().
+ * u64 enter_user(u64 rip, u64 rsp, u64 rdi): leave the kernel for user mode; back when some handler calls leave_user(value).
  * The callee-saved registers and rsp are kept in `user_return`, and the stack for traps starts below them.
  */
-    .globl enter_user, leave_user
+    .globl enter_user, leave_user, enter_user_flags, enter_user_cs
 enter_user:
     pushq %rbx
     pushq %rbp
@@ -166,13 +166,14 @@ enter_user:
     movq %r14, %rdi
     pushq $0xe02b                                 /* ss */
     pushq %r13                                    /* rsp */
-    pushq $0x202                                  /* rflags: IF = events unmasked */
-    pushq $0xe033                                 /* cs with RPL 3: user mode */
+    pushq enter_user_flags                        /* IF: events unmasked */
+    pushq enter_user_cs                           /* RPL 3: user mode */
     pushq %r12                                    /* rip */
     pushq $0                                      /* flags */
     jmp hypercall_page + 23 * 32
 
 leave_user:
+    movq %rdi, %rax
     movq user_return, %rsp
     popq %r15
     popq %r14
@@ -186,6 +187,13 @@ leave_user:
     .balign 8
 user_return:
     .skip 8
+
+    .data
+    .balign 8
+enter_user_flags:
+    .quad 0x202
+enter_user_cs:
+    .quad 0xe033
 
     .section .rodata
     .balign 8

@@ -14,7 +14,7 @@ export interface TerminalInput {
   setRawMode?(raw: boolean): unknown;
   on(event: "data", listener: (chunk: Uint8Array) => void): unknown;
   on(event: "end" | "error", listener: () => void): unknown;
-  off(event: string, listener: (...args: never[]) => void): unknown;
+  off(event: "data", listener: (chunk: Uint8Array) => void): unknown;
   resume(): unknown;
   pause(): unknown;
 }

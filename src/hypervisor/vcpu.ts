@@ -18,8 +18,6 @@ export class Vcpu {
   initialised = false;
   /** PV64: the guest kernel (true) or its user mode is running. */
   kernelMode = true;
-  /** A pause count of this vCPU alone, on top of the domain's. */
-  pauseCount = 0;
   readonly traps = new VcpuTraps();
   events!: VcpuEvents;
   time!: VcpuTime;

@@ -10,7 +10,11 @@ import { Xen } from "../hypervisor/xen.js";
 import { RealClock, type Clock } from "../machine/clock.js";
 import { Cpu, type EngineKind } from "../machine/cpu/cpu.js";
 import { PhysMem } from "../machine/memory.js";
+import { XenStoreClient } from "../xenstore/client.js";
+import type { XenStoreServer } from "../xenstore/server.js";
+import { createXenStore } from "../xenstore/xen-host.js";
 import { buildPv64, BuildError, parseKernel } from "./builder/index.js";
+import { removeDomainNodes, writeConsoleNodes, writeDomainNodes, writeHostNodes } from "./domain-nodes.js";
 
 export interface MachineOptions {
   /** Memory for all domains together, in MiB; the hypervisor's own comes on top. Default 1024. */
@@ -77,6 +81,10 @@ export class RunningDomain {
     for (const cb of this.sinks) cb(code);
     this.sinks.clear();
   }
+  /** Ask the guest to end itself; it does so if and when it likes. */
+  requestShutdown(how: "poweroff" | "reboot" | "suspend" | "halt" = "poweroff"): void {
+    if (!this.ended) this.machine.xs.write(`/local/domain/${this.domain.domid}/control/shutdown`, how);
+  }
   /** Take everything back. */
   destroy(): void {
     if (this.domain.dying) return;
@@ -101,6 +109,9 @@ export class Machine {
   readonly xen: Xen;
   /** Domain 0: native, it owns the back ends. */
   readonly dom0: Domain;
+  readonly xenstore: XenStoreServer;
+  /** The toolstack's own connection to XenStore. */
+  readonly xs: XenStoreClient;
   private readonly running = new Map<number, RunningDomain>();
   private created = 0;
 
@@ -124,6 +135,9 @@ export class Machine {
       privileged: true,
       native: true,
     });
+    this.xenstore = createXenStore(this.dom0);
+    this.xs = new XenStoreClient(this.xenstore, (fn) => this.xen.post(fn), "toolstack");
+    writeHostNodes(this.xs);
     this.xen.onShutdown((d, code) => this.running.get(d.domid)?.notifyShutdown(code));
   }
 
@@ -166,6 +180,25 @@ export class Machine {
       const vcpu = domain.vcpus[0];
       if (vcpu === undefined) throw new BuildError("vcpus: at least 1 is needed");
       initVcpuPv64(vcpu, { rip: built.entry, rsp: built.stackTop, rsi: built.startInfoVa });
+      const facts = {
+        domid: domain.domid,
+        uuid: domain.uuid,
+        name: domain.name,
+        vcpus: domain.vcpus.length,
+        maxMemKiB: pages * 4,
+        targetKiB: pages * 4,
+        store: { mfn: built.xenstoreMfn, port: storeEvtchn },
+        console: { mfn: built.consoleMfn, port: consoleEvtchn },
+        startTime: (this.clock.epochStart + this.clock.now()) / 1e9,
+        ...(spec.cmdline === undefined ? {} : { cmdline: spec.cmdline }),
+      };
+      domain.onDestroy(() => {
+        removeDomainNodes(this.xs, domain.domid, domain.uuid);
+        this.xenstore.domainGone(domain.domid);
+      });
+      writeDomainNodes(this.xs, facts);
+      this.xs.introduce(domain.domid, built.xenstoreMfn, storeEvtchn);
+      writeConsoleNodes(this.xs, facts);
       const backend = new ConsoleBackend(this.dom0, domain, built.consoleMfn * 4096, consoleEvtchn);
       const running = new RunningDomain(this, domain, backend);
       this.running.set(domain.domid, running);

@@ -1,13 +1,23 @@
 /** Compares the state an engine leaves with the host's, but for what `rules.ts` says is undefined. */
-import { AREA_SIZE, CODE, PIECE, type Case, type Result } from "./case.js";
-import { flagsAtFault, ignoredErrorBits, ignoredMemory, looseFaultAddress, partialAtFault, relativeError, ulps, undefinedFlags, undefinedRegisters, undefinedStatus } from "./rules.js";
+import { CODE, PIECE, type Case, type Result } from "./case.js";
+import {
+  flagsAtFault,
+  ignoredErrorBits,
+  ignoredMemory,
+  looseFaultAddress,
+  mmxTransitionOpen,
+  partialAtFault,
+  relativeError,
+  ulps,
+  undefinedFlags,
+  undefinedRegisters,
+  undefinedStatus,
+} from "./rules.js";
 
 const NAMES = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
 const FLAG_NAMES: readonly (readonly [number, string])[] = [[1, "CF"], [4, "PF"], [16, "AF"], [64, "ZF"], [128, "SF"], [0x400, "DF"], [0x800, "OF"], [0x4000, "NT"], [0x40000, "AC"], [0x200000, "ID"]]; // prettier-ignore
 /** RFLAGS that are compared: the arithmetic ones, DF, NT, AC, ID. */
 const COMPARED = 0x244cd5;
-/** FSW without what is ignored. */
-const B_AND_ALL = 0xffff;
 
 const hex32 = (v: number): string => (v >>> 0).toString(16).padStart(8, "0");
 const hex64 = (hi: number, lo: number): string => (hi ? hex32(hi) + hex32(lo) : (lo >>> 0).toString(16));
@@ -67,7 +77,8 @@ export function difference(c: Case, mine: Result, host: Result, base: Uint8Array
     if (host.vector === 14 && !looseFaultAddress(c) && (mine.cr2Lo !== host.cr2Lo || mine.cr2Hi !== host.cr2Hi))
       out.push(`cr2 ${hex64(mine.cr2Hi, mine.cr2Lo)}, host ${hex64(host.cr2Hi, host.cr2Lo)}`);
   }
-  if (mine.ripLo !== host.ripLo || mine.ripHi !== host.ripHi) out.push(`rip ${hex64(mine.ripHi, mine.ripLo)}, host ${hex64(host.ripHi, host.ripLo)}`);
+  if (mine.ripLo !== host.ripLo || mine.ripHi !== host.ripHi)
+    out.push(`rip ${hex64(mine.ripHi, mine.ripLo)}, host ${hex64(host.ripHi, host.ripLo)}`);
   const completed = host.vector < 0;
   const partial = !completed && partialAtFault(c);
   const skipRegisters = completed ? undefinedRegisters(c, (host.rflags & 64) !== 0) : partial ? 0xffef : 0;
@@ -76,10 +87,13 @@ export function difference(c: Case, mine: Result, host: Result, base: Uint8Array
     const lo = i * 2;
     const wide = c.bits === 64;
     if (mine.gpr[lo] !== host.gpr[lo] || (wide && mine.gpr[lo + 1] !== host.gpr[lo + 1]))
-      out.push(`${NAMES[i]} ${hex64(wide ? mine.gpr[lo + 1] : 0, mine.gpr[lo])}, host ${hex64(wide ? host.gpr[lo + 1] : 0, host.gpr[lo])}`);
+      out.push(
+        `${NAMES[i]} ${hex64(wide ? mine.gpr[lo + 1] : 0, mine.gpr[lo])}, host ${hex64(wide ? host.gpr[lo + 1] : 0, host.gpr[lo])}`,
+      );
   }
-  const flags = (mine.rflags ^ host.rflags) & COMPARED & ~(completed ? undefinedFlags(c) : flagsAtFault(c));
-  for (const [bit, name] of FLAG_NAMES) if (flags & bit) out.push(`${name} ${mine.rflags & bit ? 1 : 0}, host ${host.rflags & bit ? 1 : 0}`);
+  const flags = (mine.rflags ^ host.rflags) & COMPARED & ~(completed ? undefinedFlags(c, host.fx[2]) : flagsAtFault(c));
+  for (const [bit, name] of FLAG_NAMES)
+    if (flags & bit) out.push(`${name} ${mine.rflags & bit ? 1 : 0}, host ${host.rflags & bit ? 1 : 0}`);
 
   if (!partial && (mine.changes.length !== host.changes.length || !equalBytes(mine.changes, host.changes))) {
     const skip = ignoredMemory(c);
@@ -115,22 +129,25 @@ function fpu(c: Case, mine: Result, host: Result, out: string[]): void {
     const y = b.getUint16(at, true) & mask;
     if (x !== y) out.push(`${name} ${x.toString(16)}, host ${y.toString(16)}`);
   };
+  const open = mmxTransitionOpen(c, host.vector);
   word("fcw", 0, 0xffff);
-  word("fsw", 2, B_AND_ALL & ~undefinedStatus(c, b.getUint16(2, true)));
-  word("ftw", 4, 0xff);
+  word("fsw", 2, (open ? 0xc7ff : 0xffff) & ~undefinedStatus(c, b.getUint16(2, true), b.getUint16(40, true)));
+  if (!open) word("ftw", 4, 0xff);
   const mx = a.getUint32(24, true);
   const my = b.getUint32(24, true);
   if (mx !== my) out.push(`mxcsr ${mx.toString(16)}, host ${my.toString(16)}`);
   const top = (b.getUint16(2, true) >> 11) & 7;
-  const tags = host.fx[4];
+  const tags = open ? 0 : host.fx[4];
   const allowed = ulps(c);
   for (let i = 0; i < 8; i++) {
     if (!((tags >> ((top + i) & 7)) & 1)) continue;
     const at = 32 + i * 16;
     if (equalBytes(mine.fx, host.fx, at, at + 10)) continue;
+    if (allowed === Infinity) continue;
     const d = allowed > 0 ? distance80(a, b, at) : Infinity;
     if (d > allowed) {
-      const show = (v: DataView): string => `${v.getUint16(at + 8, true).toString(16)}:${v.getBigUint64(at, true).toString(16)}`;
+      const show = (v: DataView): string =>
+        `${v.getUint16(at + 8, true).toString(16)}:${v.getBigUint64(at, true).toString(16)}`;
       out.push(`st${i} ${show(a)}, host ${show(b)}${d < Infinity ? ` (${d} ulp)` : ""}`);
     }
   }
@@ -140,10 +157,12 @@ function fpu(c: Case, mine: Result, host: Result, out: string[]): void {
     if (equalBytes(mine.fx, host.fx, at, at + 16)) continue;
     if (relative > 0) {
       let close = true;
-      for (let k = 0; k < 16; k += 4) close &&= closeSingle(b.getFloat32(at + k, true), a.getFloat32(at + k, true), relative);
+      for (let k = 0; k < 16; k += 4)
+        close &&= closeSingle(b.getFloat32(at + k, true), a.getFloat32(at + k, true), relative);
       if (close) continue;
     }
-    const show = (v: DataView): string => `${v.getBigUint64(at + 8, true).toString(16)}:${v.getBigUint64(at, true).toString(16)}`;
+    const show = (v: DataView): string =>
+      `${v.getBigUint64(at + 8, true).toString(16)}:${v.getBigUint64(at, true).toString(16)}`;
     out.push(`xmm${i} ${show(a)}, host ${show(b)}`);
   }
 }
@@ -155,17 +174,25 @@ export function reproduction(c: Case, engine: string, what: string): string {
 
 /** The case's starting state, for a person. */
 export function describeCase(c: Case): string {
-  const lines: string[] = [`${c.insn.op} ${hexBytes(c.code)} at ${CODE.toString(16)}, ${c.bits}-bit, rflags ${c.rflags.toString(16)}`];
+  const lines: string[] = [
+    `${c.insn.op} ${hexBytes(c.code)} at ${CODE.toString(16)}, ${c.bits}-bit, rflags ${c.rflags.toString(16)}`,
+  ];
   for (let i = 0; i < 16; i++) lines.push(`  ${NAMES[i].padEnd(3)} ${hex32(c.gpr[i * 2 + 1])}${hex32(c.gpr[i * 2])}`);
   const view = new DataView(c.fx.buffer, c.fx.byteOffset);
-  lines.push(`  fcw ${view.getUint16(0, true).toString(16)} fsw ${view.getUint16(2, true).toString(16)} ftw ${c.fx[4].toString(16)} mxcsr ${view.getUint32(24, true).toString(16)}`);
-  for (let i = 0; i < 8; i++) lines.push(`  st${i} ${view.getUint16(40 + i * 16, true).toString(16)}:${view.getBigUint64(32 + i * 16, true).toString(16)}`);
-  for (let i = 0; i < 16; i++) lines.push(`  xmm${i} ${view.getBigUint64(168 + i * 16, true).toString(16)}:${view.getBigUint64(160 + i * 16, true).toString(16)}`);
+  lines.push(
+    `  fcw ${view.getUint16(0, true).toString(16)} fsw ${view.getUint16(2, true).toString(16)} ftw ${c.fx[4].toString(16)} mxcsr ${view.getUint32(24, true).toString(16)}`,
+  );
+  for (let i = 0; i < 8; i++)
+    lines.push(
+      `  st${i} ${view.getUint16(40 + i * 16, true).toString(16)}:${view.getBigUint64(32 + i * 16, true).toString(16)}`,
+    );
+  for (let i = 0; i < 16; i++)
+    lines.push(
+      `  xmm${i} ${view.getBigUint64(168 + i * 16, true).toString(16)}:${view.getBigUint64(160 + i * 16, true).toString(16)}`,
+    );
   for (let at = 0; at < c.patches.length; at += PIECE) {
     const offset = new DataView(c.patches.buffer, c.patches.byteOffset).getUint32(at, true);
     lines.push(`  memory +${offset.toString(16).padStart(4, "0")} ${hexBytes(c.patches.subarray(at + 4, at + 12))}`);
   }
   return lines.join("\n");
 }
-
-export { AREA_SIZE };

@@ -38,7 +38,7 @@ class Engine {
   /** Machine addresses of the area (two frames in a row) and of the code page. */
   readonly #area: number;
   readonly #code: number;
-  #base = new Uint8Array(AREA_SIZE);
+  #base: Uint8Array = new Uint8Array(AREA_SIZE);
   readonly #expected = new Uint8Array(AREA_SIZE);
   #bits = 0;
 
@@ -87,7 +87,8 @@ class Engine {
     this.#bits = bits;
     const cpu = this.#cpu;
     const selectors = bits === 64 ? SELECTORS_64 : SELECTORS_32;
-    for (let s = 0; s < 6; s++) cpu.setSegment(s, selectors[s], 0, 0xffffffff, s === 1 ? (bits === 64 ? CODE_64 : CODE_32) : DATA);
+    for (let s = 0; s < 6; s++)
+      cpu.setSegment(s, selectors[s], 0, 0xffffffff, s === 1 ? (bits === 64 ? CODE_64 : CODE_32) : DATA);
     cpu.setSegBase(5, GS_BASE, 0);
     cpu.setMode({ bits, cpl: 3, space: 0 });
   }
@@ -225,7 +226,7 @@ class Engine {
 /** An engine that is made anew after it threw (what it had half compiled then is of no use to anyone). */
 export function openEngine(kind: "interpreter" | "translator"): EngineUnderTest {
   let engine = new Engine(kind);
-  let memory = new Uint8Array(AREA_SIZE);
+  let memory: Uint8Array = new Uint8Array(AREA_SIZE);
   let before = 0;
   return {
     name: kind,

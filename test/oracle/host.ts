@@ -22,7 +22,9 @@ export function openHost(directory: string): Host | string {
     mkdirSync(cache, { recursive: true, mode: 0o700 });
     const fresh = `${program}.${process.pid}`;
     try {
-      execFileSync("cc", ["-O2", "-no-pie", "-fno-pie", "-fcf-protection=none", "-o", fresh, ...sources], { stdio: "pipe" });
+      execFileSync("cc", ["-O2", "-no-pie", "-fno-pie", "-fcf-protection=none", "-o", fresh, ...sources], {
+        stdio: "pipe",
+      });
     } catch (e) {
       return `cc does not build native.c: ${e instanceof Error ? e.message : String(e)}`;
     }
@@ -31,7 +33,10 @@ export function openHost(directory: string): Host | string {
   return {
     run(base, cases) {
       const done = spawnSync(program, { input: encodeCases(base, cases), maxBuffer: 1 << 30 });
-      if (done.status !== 0) throw new Error(`oracle: the native side failed: ${done.stderr.toString() || String(done.error ?? done.signal)}`);
+      if (done.status !== 0)
+        throw new Error(
+          `oracle: the native side failed: ${done.stderr.toString() || String(done.error ?? done.signal)}`,
+        );
       return decodeResults(done.stdout, cases.length);
     },
   };

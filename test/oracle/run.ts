@@ -38,7 +38,15 @@ export interface Tally {
 export function oracle(host: Host, o: Options): Tally {
   const base = memoryBase(o.seed);
   const generator = new Generator(o.seed, forms(o.bits, o.only, o.set), base);
-  const tally: Tally = { cases: 0, completed: 0, failed: new Map(), seen: new Map(), hostSeconds: 0, engineSeconds: 0, generateSeconds: 0 };
+  const tally: Tally = {
+    cases: 0,
+    completed: 0,
+    failed: new Map(),
+    seen: new Map(),
+    hostSeconds: 0,
+    engineSeconds: 0,
+    generateSeconds: 0,
+  };
   for (const engine of o.engines) engine.setMemory(base);
   const first = o.from ?? 0;
   const batch = o.batch ?? 20000;
@@ -108,7 +116,12 @@ export function main(args: readonly string[], directory: string): number {
   const seed = Number(value("seed") ?? Date.now() % 1000000);
   const one = value("case");
   const kind = value("engine") ?? "interpreter";
-  const names = kind === "both" ? (["interpreter", "translator"] as const) : kind === "none" ? [] : ([kind] as ("interpreter" | "translator")[]);
+  const names =
+    kind === "both"
+      ? (["interpreter", "translator"] as const)
+      : kind === "none"
+        ? []
+        : ([kind] as ("interpreter" | "translator")[]);
   const engines = names.map(openEngine);
   const op = value("op")?.split(",");
   const perOp = Number(value("per-op") ?? 3);
@@ -121,7 +134,9 @@ export function main(args: readonly string[], directory: string): number {
     from: one === undefined ? 0 : Number(one),
     engines,
     ...(bits === undefined ? {} : { bits: [bits === "32" ? 32 : 64] }),
-    ...(op ? { only: (name: string) => op.some((p) => (p.endsWith("*") ? name.startsWith(p.slice(0, -1)) : name === p)) } : {}),
+    ...(op
+      ? { only: (name: string) => op.some((p) => (p.endsWith("*") ? name.startsWith(p.slice(0, -1)) : name === p)) }
+      : {}),
     ...(set === undefined ? {} : { set: set as InstructionSet }),
     report: (line, c) => {
       const n = reported.get(c.insn.op) ?? 0;
@@ -133,7 +148,10 @@ export function main(args: readonly string[], directory: string): number {
   for (const e of engines) if (e.translated > 0) console.log(`${e.name}: ${e.translated} cases translated`);
   const failed = [...tally.failed].sort((a, b) => b[1] - a[1]);
   const total = failed.reduce((n, [, k]) => n + k, 0);
-  if (total > 0) console.log(`differences by mnemonic: ${failed.map(([name, n]) => `${name} ${n}/${tally.seen.get(name) ?? 0}`).join(", ")}`);
+  if (total > 0)
+    console.log(
+      `differences by mnemonic: ${failed.map(([name, n]) => `${name} ${n}/${tally.seen.get(name) ?? 0}`).join(", ")}`,
+    );
   console.log(
     `seed ${seed}: ${tally.cases} cases (${tally.completed} without a fault, ${tally.seen.size} mnemonics), ${total} differences in ${failed.length} mnemonics; ` +
       `generated in ${tally.generateSeconds.toFixed(1)} s, host ${tally.hostSeconds.toFixed(1)} s, engine ${tally.engineSeconds.toFixed(1)} s`,

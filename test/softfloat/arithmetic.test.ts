@@ -30,7 +30,10 @@ describe.skipIf(!hasHost)("floating point equals the host CPU (needs cc and x86-
     const dv = new DataView(memory.buffer);
     const bad: string[] = [];
     for (let at = 0; bad.length < 5; at++) {
-      const run = kind === 0 || kind === 3 ? () => x["checkX87"]?.(BASE, count, at, BigInt(tolerance)) : () => x["checkSse"]?.(BASE, count, at);
+      const run =
+        kind === 0 || kind === 3
+          ? () => x["checkX87"]?.(BASE, count, at, BigInt(tolerance))
+          : () => x["checkSse"]?.(BASE, count, at);
       at = run() ?? -1;
       if (at < 0) break;
       const p = BASE + at * REC;
@@ -44,7 +47,8 @@ describe.skipIf(!hasHost)("floating point equals the host CPU (needs cc and x86-
   }
 
   it("SSE, all exceptions masked", () => expect(check(1, 1_000_000, 12345, 0)).toEqual([]));
-  it("SSE, random exceptions unmasked: MXCSR at the trap, destination kept", () => expect(check(2, 200_000, 99, 0)).toEqual([]));
+  it("SSE, random exceptions unmasked: MXCSR at the trap, destination kept", () =>
+    expect(check(2, 200_000, 99, 0)).toEqual([]));
   it("x87 in all precisions, roundings and maskings", () => expect(check(0, 1_000_000, 4242, 0)).toEqual([]));
   it("x87 transcendentals to one unit in the last place", () => expect(check(3, 200_000, 7, 1)).toEqual([]));
 });

@@ -66,11 +66,19 @@ const IMM: [string, number[]][] = [
 
 function texts(): string[] {
   const t: string[] = [];
-  for (const op of BOTH.split(" ")) t.push(`${op} xmm1,xmm2`, `${op} xmm1,[rsi]`, `${op} mm1,mm2`, `${op} mm1,[rsi]`, `${op} xmm1,xmm1`);
-  for (const op of UNPACK.split(" ")) t.push(`${op} xmm1,xmm2`, `${op} xmm1,[rsi]`, `${op} mm1,mm2`, `${op} mm1,${op[6] === "l" ? "dword" : "qword"} ptr [rsi]`);
+  for (const op of BOTH.split(" "))
+    t.push(`${op} xmm1,xmm2`, `${op} xmm1,[rsi]`, `${op} mm1,mm2`, `${op} mm1,[rsi]`, `${op} xmm1,xmm1`);
+  for (const op of UNPACK.split(" "))
+    t.push(
+      `${op} xmm1,xmm2`,
+      `${op} xmm1,[rsi]`,
+      `${op} mm1,mm2`,
+      `${op} mm1,${op[6] === "l" ? "dword" : "qword"} ptr [rsi]`,
+    );
   for (const op of XMM_ONLY.split(" ")) t.push(`${op} xmm1,xmm2`, `${op} xmm1,xmmword ptr [rsi]`);
   for (const [op, size] of NARROW) t.push(`${op} xmm1,xmm2`, `${op} xmm1,${size} [rsi]`);
-  for (const [op, imms] of IMM) for (const i of imms) t.push(`${op} xmm1,xmm2,${i}`, `${op} xmm1,xmmword ptr [rsi],${i}`);
+  for (const [op, imms] of IMM)
+    for (const i of imms) t.push(`${op} xmm1,xmm2,${i}`, `${op} xmm1,xmmword ptr [rsi],${i}`);
   for (const i of [0, 3, 8, 15, 16, 40]) t.push(`palignr mm1,mm2,${i}`);
   for (const i of [0, 0x1b, 0xd8]) t.push(`pshufw mm1,mm2,${i}`, `pshufw mm1,[rsi],${i}`);
   for (const op of ["psllw", "pslld", "psllq", "psrlw", "psrld", "psrlq", "psraw", "psrad"])
@@ -82,39 +90,187 @@ function texts(): string[] {
   }
   for (const i of [0, 0x4a, 0x9f, 0xe5]) t.push(`insertps xmm1,xmm2,${i}`, `insertps xmm1,dword ptr [rsi],${i}`);
   for (const i of [0, 3, 5, 15]) {
-    t.push(`pextrb eax,xmm1,${i}`, `pextrb byte ptr [rsi],xmm1,${i}`, `pextrw eax,xmm1,${i}`, `pextrw word ptr [rsi],xmm1,${i}`, `pextrw eax,mm1,${i}`);
-    t.push(`pextrd eax,xmm1,${i & 3}`, `pextrd dword ptr [rsi],xmm1,${i & 3}`, `pextrq rax,xmm1,${i & 1}`, `extractps eax,xmm1,${i & 3}`);
-    t.push(`pinsrb xmm1,eax,${i}`, `pinsrb xmm1,byte ptr [rsi],${i}`, `pinsrw xmm1,eax,${i}`, `pinsrw xmm1,word ptr [rsi],${i}`, `pinsrw mm1,eax,${i}`);
+    t.push(
+      `pextrb eax,xmm1,${i}`,
+      `pextrb byte ptr [rsi],xmm1,${i}`,
+      `pextrw eax,xmm1,${i}`,
+      `pextrw word ptr [rsi],xmm1,${i}`,
+      `pextrw eax,mm1,${i}`,
+    );
+    t.push(
+      `pextrd eax,xmm1,${i & 3}`,
+      `pextrd dword ptr [rsi],xmm1,${i & 3}`,
+      `pextrq rax,xmm1,${i & 1}`,
+      `extractps eax,xmm1,${i & 3}`,
+    );
+    t.push(
+      `pinsrb xmm1,eax,${i}`,
+      `pinsrb xmm1,byte ptr [rsi],${i}`,
+      `pinsrw xmm1,eax,${i}`,
+      `pinsrw xmm1,word ptr [rsi],${i}`,
+      `pinsrw mm1,eax,${i}`,
+    );
     t.push(`pinsrd xmm1,eax,${i & 3}`, `pinsrq xmm1,rax,${i & 1}`, `pinsrq xmm1,qword ptr [rsi],${i & 1}`);
   }
   t.push(
-    "movups [rsi],xmm1", "movaps [rsi],xmm1", "movdqu [rsi+3],xmm1", "movntps [rsi],xmm1", "movntdq [rsi],xmm1", "movntdqa xmm1,[rsi]", "lddqu xmm1,[rsi+5]",
-    "movss dword ptr [rsi],xmm1", "movsd qword ptr [rsi],xmm1", "movlps xmm1,[rsi]", "movlps [rsi],xmm1", "movhps xmm1,[rsi]", "movhps [rsi],xmm1",
-    "movlpd xmm1,[rsi]", "movlpd [rsi],xmm1", "movhpd xmm1,[rsi]", "movhpd [rsi],xmm1", "movhlps xmm1,xmm2", "movlhps xmm1,xmm2",
-    "movd xmm1,eax", "movd eax,xmm1", "movd xmm1,dword ptr [rsi]", "movd dword ptr [rsi],xmm1", "movq xmm1,rax", "movq rax,xmm1", "movq xmm1,xmm2",
-    "movq xmm1,qword ptr [rsi]", "movq qword ptr [rsi],xmm1", "movd mm1,eax", "movd eax,mm1", "movd mm1,dword ptr [rsi]", "movd dword ptr [rsi],mm1",
-    "movq mm1,rax", "movq rax,mm1", "movq mm1,mm2", "movq mm1,qword ptr [rsi]", "movq qword ptr [rsi],mm1", "movntq [rsi],mm1", "movdq2q mm1,xmm2",
-    "movq2dq xmm1,mm2", "movmskps eax,xmm1", "movmskpd eax,xmm1", "pmovmskb eax,xmm1", "pmovmskb eax,mm1", "emms", "movnti [rsi],eax", "movnti [rsi],rax",
-    "cvtsi2sd xmm1,eax", "cvtsi2sd xmm1,rax", "cvtsi2ss xmm1,eax", "cvtsi2ss xmm1,rax", "cvtsi2sd xmm1,dword ptr [rsi]", "cvtsi2ss xmm1,qword ptr [rsi]",
-    "cvtsd2si eax,xmm1", "cvtsd2si rax,xmm1", "cvttsd2si eax,xmm1", "cvttsd2si rax,xmm1", "cvtss2si eax,xmm1", "cvtss2si rax,xmm1", "cvttss2si eax,xmm1",
-    "cvttss2si rax,xmm1", "cvttsd2si eax,qword ptr [rsi]", "cvttss2si rax,dword ptr [rsi]", "cvtpi2ps xmm1,mm2", "cvtpi2pd xmm1,mm2", "cvtpi2ps xmm1,[rsi]",
-    "cvtpi2pd xmm1,[rsi]", "cvtps2pi mm1,xmm2", "cvttps2pi mm1,xmm2", "cvtpd2pi mm1,xmm2", "cvttpd2pi mm1,xmm2", "stmxcsr [rsi]",
+    "movups [rsi],xmm1",
+    "movaps [rsi],xmm1",
+    "movdqu [rsi+3],xmm1",
+    "movntps [rsi],xmm1",
+    "movntdq [rsi],xmm1",
+    "movntdqa xmm1,[rsi]",
+    "lddqu xmm1,[rsi+5]",
+    "movss dword ptr [rsi],xmm1",
+    "movsd qword ptr [rsi],xmm1",
+    "movlps xmm1,[rsi]",
+    "movlps [rsi],xmm1",
+    "movhps xmm1,[rsi]",
+    "movhps [rsi],xmm1",
+    "movlpd xmm1,[rsi]",
+    "movlpd [rsi],xmm1",
+    "movhpd xmm1,[rsi]",
+    "movhpd [rsi],xmm1",
+    "movhlps xmm1,xmm2",
+    "movlhps xmm1,xmm2",
+    "movd xmm1,eax",
+    "movd eax,xmm1",
+    "movd xmm1,dword ptr [rsi]",
+    "movd dword ptr [rsi],xmm1",
+    "movq xmm1,rax",
+    "movq rax,xmm1",
+    "movq xmm1,xmm2",
+    "movq xmm1,qword ptr [rsi]",
+    "movq qword ptr [rsi],xmm1",
+    "movd mm1,eax",
+    "movd eax,mm1",
+    "movd mm1,dword ptr [rsi]",
+    "movd dword ptr [rsi],mm1",
+    "movq mm1,rax",
+    "movq rax,mm1",
+    "movq mm1,mm2",
+    "movq mm1,qword ptr [rsi]",
+    "movq qword ptr [rsi],mm1",
+    "movntq [rsi],mm1",
+    "movdq2q mm1,xmm2",
+    "movq2dq xmm1,mm2",
+    "movmskps eax,xmm1",
+    "movmskpd eax,xmm1",
+    "pmovmskb eax,xmm1",
+    "pmovmskb eax,mm1",
+    "emms",
+    "movnti [rsi],eax",
+    "movnti [rsi],rax",
+    "cvtsi2sd xmm1,eax",
+    "cvtsi2sd xmm1,rax",
+    "cvtsi2ss xmm1,eax",
+    "cvtsi2ss xmm1,rax",
+    "cvtsi2sd xmm1,dword ptr [rsi]",
+    "cvtsi2ss xmm1,qword ptr [rsi]",
+    "cvtsd2si eax,xmm1",
+    "cvtsd2si rax,xmm1",
+    "cvttsd2si eax,xmm1",
+    "cvttsd2si rax,xmm1",
+    "cvtss2si eax,xmm1",
+    "cvtss2si rax,xmm1",
+    "cvttss2si eax,xmm1",
+    "cvttss2si rax,xmm1",
+    "cvttsd2si eax,qword ptr [rsi]",
+    "cvttss2si rax,dword ptr [rsi]",
+    "cvtpi2ps xmm1,mm2",
+    "cvtpi2pd xmm1,mm2",
+    "cvtpi2ps xmm1,[rsi]",
+    "cvtpi2pd xmm1,[rsi]",
+    "cvtps2pi mm1,xmm2",
+    "cvttps2pi mm1,xmm2",
+    "cvtpd2pi mm1,xmm2",
+    "cvttpd2pi mm1,xmm2",
+    "stmxcsr [rsi]",
   );
   // x87 on whatever the random registers hold, all eight tagged valid or a random choice of them.
   for (const op of ["fadd", "fmul", "fsub", "fsubr", "fdiv", "fdivr"]) {
     t.push(`${op} st,st(1)`, `${op} st(2),st`, `${op}p st(1),st`, `${op} dword ptr [rsi]`, `${op} qword ptr [rsi]`);
     t.push(`fi${op.slice(1)} dword ptr [rsi]`, `fi${op.slice(1)} word ptr [rsi]`);
   }
-  for (const op of ["fcom", "fcomp"]) t.push(`${op} st(1)`, `${op} dword ptr [rsi]`, `${op} qword ptr [rsi]`, `fi${op.slice(1)} word ptr [rsi]`, `fi${op.slice(1)} dword ptr [rsi]`);
-  t.push("fucom st(1)", "fucomp st(3)", "fcompp", "fucompp", "fcomi st,st(1)", "fcomip st,st(1)", "fucomi st,st(2)", "fucomip st,st(2)");
-  t.push("ftst", "fxam", "fchs", "fabs", "fsqrt", "frndint", "fscale", "fxtract", "fld st(3)", "fld dword ptr [rsi]", "fld qword ptr [rsi]", "fld tbyte ptr [rsi]");
-  t.push("fild word ptr [rsi]", "fild dword ptr [rsi]", "fild qword ptr [rsi]", "fld1", "fldl2t", "fldl2e", "fldpi", "fldlg2", "fldln2", "fldz");
-  t.push("fst dword ptr [rsi]", "fst qword ptr [rsi]", "fstp dword ptr [rsi]", "fstp qword ptr [rsi]", "fstp tbyte ptr [rsi]", "fst st(4)", "fstp st(1)");
-  t.push("fist word ptr [rsi]", "fist dword ptr [rsi]", "fistp word ptr [rsi]", "fistp dword ptr [rsi]", "fistp qword ptr [rsi]");
-  t.push("fisttp word ptr [rsi]", "fisttp dword ptr [rsi]", "fisttp qword ptr [rsi]", "fbstp tbyte ptr [rsi]", "fxch st(2)", "ffree st(1)", "ffreep st(2)");
+  for (const op of ["fcom", "fcomp"])
+    t.push(
+      `${op} st(1)`,
+      `${op} dword ptr [rsi]`,
+      `${op} qword ptr [rsi]`,
+      `fi${op.slice(1)} word ptr [rsi]`,
+      `fi${op.slice(1)} dword ptr [rsi]`,
+    );
+  t.push(
+    "fucom st(1)",
+    "fucomp st(3)",
+    "fcompp",
+    "fucompp",
+    "fcomi st,st(1)",
+    "fcomip st,st(1)",
+    "fucomi st,st(2)",
+    "fucomip st,st(2)",
+  );
+  t.push(
+    "ftst",
+    "fxam",
+    "fchs",
+    "fabs",
+    "fsqrt",
+    "frndint",
+    "fscale",
+    "fxtract",
+    "fld st(3)",
+    "fld dword ptr [rsi]",
+    "fld qword ptr [rsi]",
+    "fld tbyte ptr [rsi]",
+  );
+  t.push(
+    "fild word ptr [rsi]",
+    "fild dword ptr [rsi]",
+    "fild qword ptr [rsi]",
+    "fld1",
+    "fldl2t",
+    "fldl2e",
+    "fldpi",
+    "fldlg2",
+    "fldln2",
+    "fldz",
+  );
+  t.push(
+    "fst dword ptr [rsi]",
+    "fst qword ptr [rsi]",
+    "fstp dword ptr [rsi]",
+    "fstp qword ptr [rsi]",
+    "fstp tbyte ptr [rsi]",
+    "fst st(4)",
+    "fstp st(1)",
+  );
+  t.push(
+    "fist word ptr [rsi]",
+    "fist dword ptr [rsi]",
+    "fistp word ptr [rsi]",
+    "fistp dword ptr [rsi]",
+    "fistp qword ptr [rsi]",
+  );
+  t.push(
+    "fisttp word ptr [rsi]",
+    "fisttp dword ptr [rsi]",
+    "fisttp qword ptr [rsi]",
+    "fbstp tbyte ptr [rsi]",
+    "fxch st(2)",
+    "ffree st(1)",
+    "ffreep st(2)",
+  );
   for (const c of ["b", "e", "be", "u", "nb", "ne", "nbe", "nu"]) t.push(`fcmov${c} st,st(2)`);
   t.push("fincstp", "fdecstp", "fnop", "fnstcw [rsi]", "fnstsw [rsi]", "fnstsw ax", "fnclex", "fninit", "fwait");
-  t.push("fnstenv [rsi]", "fnsave [rsi]", "fldenv [rsi]", "frstor [rsi]", "data16 fnstenv [rsi]", "data16 fnsave [rsi]", "data16 frstor [rsi]");
+  t.push(
+    "fnstenv [rsi]",
+    "fnsave [rsi]",
+    "fldenv [rsi]",
+    "frstor [rsi]",
+    "data16 fnstenv [rsi]",
+    "data16 fnsave [rsi]",
+    "data16 frstor [rsi]",
+  );
   t.push("maskmovdqu xmm1,xmm2", "maskmovq mm1,mm2");
   return t;
 }
@@ -134,7 +290,11 @@ function assembly(list: readonly string[]): string {
       "fninit; push 0x1f80; ldmxcsr [rsp]; pop r8; pop rbp; pop rbx; ret",
     );
   });
-  for (const [name, label] of [["runs", "run"], ["starts", "s"], ["ends", "e"]])
+  for (const [name, label] of [
+    ["runs", "run"],
+    ["starts", "s"],
+    ["ends", "e"],
+  ])
     out.push(".data", ".balign 8", `.globl ${name}`, `${name}:`, ...list.map((_, i) => `.quad ${label}_${i}`));
   out.push(".section .note.GNU-stack");
   return out.join("\n") + "\n";
@@ -220,110 +380,142 @@ describe.skipIf(!hasHost)("emitters equal the host CPU (needs cc and x86-64)", (
     return host;
   };
 
-  it.each(["interpreter", "translator"])("every form through the %s", (engine) => {
-    const data = hostData();
-    const ops: OpTable = new Map();
-    register(ops);
+  it.each(["interpreter", "translator"])(
+    "every form through the %s",
+    (engine) => {
+      const data = hostData();
+      const ops: OpTable = new Map();
+      register(ops);
 
-    const size = 16 + CASES * 2 * STATE;
-    const builder = new ModuleBuilder();
-    builder.importMemory("env", "memory", true, 1, 65536);
-    const indices = new Map<string, number>();
-    const helpers = {
-      type: (name: string): FuncType => {
-        const t = helperTypes[name];
-        if (!t) throw new Error(`no helper ${name}`);
-        return t;
-      },
-      index: (name: string): number => {
-        let i = indices.get(name);
-        if (i === undefined) indices.set(name, (i = builder.importFunc("core", name, helpers.type(name))));
-        return i;
-      },
-    };
-    const insns: Insn[] = [];
-    const codes = list.map((text, i) => {
-      const at = i * size;
-      const n = decode(data, at + 1, at + 1 + (data[at] as number), 64);
-      if (!n) throw new Error(`cannot decode ${text}`);
-      insns.push(n);
-      const def = ops.get(n.op);
-      if (!def) throw new Error(`no semantics for ${n.op} (${text})`);
-      if (engine === "interpreter") {
-        const sem = new InterpreterSem(L.MODE_BITS_64, helpers, n, def.imm === true, -1);
-        def.emit(sem);
-        return sem.finish();
-      }
-      const source: CodeSource = {
-        codeAddr: () => 0x310000,
-        decodeAt: (va) => (va === ENTRY ? n : null),
-        count: (va) => (va === ENTRY ? 1 : 0),
-        targets: () => [],
+      const size = 16 + CASES * 2 * STATE;
+      const builder = new ModuleBuilder();
+      builder.importMemory("env", "memory", true, 1, 65536);
+      const indices = new Map<string, number>();
+      const helpers = {
+        type: (name: string): FuncType => {
+          const t = helperTypes[name];
+          if (!t) throw new Error(`no helper ${name}`);
+          return t;
+        },
+        index: (name: string): number => {
+          let i = indices.get(name);
+          if (i === undefined) indices.set(name, (i = builder.importFunc("core", name, helpers.type(name))));
+          return i;
+        },
       };
-      const region = translateRegion(source, ops, helpers, ENTRY, L.MODE_BITS_64 | L.MODE_FLAT);
-      if (!region) throw new Error(`cannot translate ${text}`);
-      return region.code;
-    });
-    codes.forEach((code, i) => builder.addFunc(code, `f${i}`));
-    const { memory, x } = instantiate(core, 0);
-    const code = new WebAssembly.Instance(new WebAssembly.Module(builder.finish()), {
-      env: { memory },
-      core: x as unknown as WebAssembly.ModuleImports,
-    }).exports as unknown as Record<string, (rec: number) => number>;
-    const u8 = new Uint8Array(memory.buffer);
-    const dv = new DataView(memory.buffer);
-
-    const failures: string[] = [];
-    list.forEach((text, i) => {
-      const n = insns[i] as Insn;
-      let bad = 0;
-      for (let c = 0; c < CASES && bad < 1; c++) {
-        const from = i * size + 16 + c * 2 * STATE;
-        const input = data.subarray(from, from + STATE);
-        const want = data.slice(from + STATE, from + 2 * STATE);
-        const iv = new DataView(input.buffer, input.byteOffset, STATE);
-        u8.set(input.subarray(0, 512), IMAGE);
-        x["fxrstorFrom"]?.(IMAGE);
-        for (let r = 0; r < 4; r++) dv.setBigUint64(L.GPR + 8 * r, iv.getBigUint64(512 + 8 * r, true), true);
-        dv.setBigUint64(L.GPR + 8 * 6, BigInt(MEM), true);
-        dv.setBigUint64(L.GPR + 8 * 7, BigInt(MEM), true);
-        dv.setInt32(L.CC_OP, 0, true);
-        dv.setBigUint64(L.CC_A, iv.getBigUint64(544, true) & 0x8d5n, true);
-        u8.set(input.subarray(640, 768), MEM);
-        u8.fill(0, RECORD, RECORD + L.REC_SIZE);
-        n.ops.forEach((o, k) => dv.setUint16(RECORD + L.REC_R0 + 2 * k, o.kind === K.MEM || o.kind === K.IMM ? 0 : registerAddress(o), true));
-        dv.setUint16(RECORD + L.REC_BASE, L.GPR + 8 * n.memBase, true);
-        dv.setBigInt64(RECORD + L.REC_DISP, BigInt(n.disp), true);
-        dv.setBigInt64(RECORD + L.REC_IMM, BigInt(n.imm), true);
-        dv.setUint8(RECORD + L.REC_LEN, n.len);
-        dv.setInt32(L.BUDGET, 1000, true);
-        dv.setInt32(L.EXIT_REASON, 0, true);
-        const status = code[`f${i}`]?.(engine === "interpreter" ? RECORD : 0);
-        x["fxsaveTo"]?.(IMAGE);
-        // Not compared: instruction and data pointers, the opcode, MXCSR_MASK.
-        want.fill(0, 6, 24);
-        u8.fill(0, IMAGE + 6, IMAGE + 24);
-        want.fill(0, 28, 32);
-        u8.fill(0, IMAGE + 28, IMAGE + 32);
-        const differ: string[] = status === 0 ? [] : [`status ${status}`];
-        const diff = (what: string, a: Uint8Array, b: Uint8Array): void => {
-          const h = (e: Uint8Array): string => [...e].reverse().map((q) => q.toString(16).padStart(2, "0")).join("");
-          if (h(a) !== h(b)) differ.push(`${what}: host ${h(a)} here ${h(b)}`);
-        };
-        diff("control", want.subarray(0, 32), u8.subarray(IMAGE, IMAGE + 32));
-        for (let r = 0; r < 8; r++) diff(`st${r}`, want.subarray(32 + 16 * r, 42 + 16 * r), u8.subarray(IMAGE + 32 + 16 * r, IMAGE + 42 + 16 * r));
-        for (let r = 0; r < 16; r++) diff(`xmm${r}`, want.subarray(160 + 16 * r, 176 + 16 * r), u8.subarray(IMAGE + 160 + 16 * r, IMAGE + 176 + 16 * r));
-        for (let r = 0; r < 4; r++) diff(`gpr${r}`, want.subarray(512 + 8 * r, 520 + 8 * r), u8.subarray(L.GPR + 8 * r, L.GPR + 8 * r + 8));
-        diff("memory", want.subarray(640, 768), u8.subarray(MEM, MEM + 128));
-        const flags = x["ccFlags"]?.(dv.getInt32(L.CC_OP, true), dv.getBigInt64(L.CC_A, true), dv.getBigInt64(L.CC_B, true), dv.getBigInt64(L.CC_R, true)) ?? 0;
-        const wantFlags = Number(new DataView(want.buffer, want.byteOffset).getBigUint64(544, true) & 0x8d5n);
-        if ((flags & 0x8d5) !== wantFlags) differ.push(`flags: host ${wantFlags.toString(16)} here ${flags.toString(16)}`);
-        if (differ.length > 0) {
-          bad++;
-          failures.push(`${text} case ${c}: ${differ.slice(0, 3).join("; ")}`);
+      const insns: Insn[] = [];
+      const codes = list.map((text, i) => {
+        const at = i * size;
+        const n = decode(data, at + 1, at + 1 + (data[at] as number), 64);
+        if (!n) throw new Error(`cannot decode ${text}`);
+        insns.push(n);
+        const def = ops.get(n.op);
+        if (!def) throw new Error(`no semantics for ${n.op} (${text})`);
+        if (engine === "interpreter") {
+          const sem = new InterpreterSem(L.MODE_BITS_64, helpers, n, def.imm === true, -1);
+          def.emit(sem);
+          return sem.finish();
         }
-      }
-    });
-    expect(failures.slice(0, 40)).toEqual([]);
-  }, 180_000);
+        const source: CodeSource = {
+          codeAddr: () => 0x310000,
+          decodeAt: (va) => (va === ENTRY ? n : null),
+          count: (va) => (va === ENTRY ? 1 : 0),
+          targets: () => [],
+        };
+        const region = translateRegion(source, ops, helpers, ENTRY, L.MODE_BITS_64 | L.MODE_FLAT);
+        if (!region) throw new Error(`cannot translate ${text}`);
+        return region.code;
+      });
+      codes.forEach((code, i) => builder.addFunc(code, `f${i}`));
+      const { memory, x } = instantiate(core, 0);
+      const code = new WebAssembly.Instance(new WebAssembly.Module(builder.finish()), {
+        env: { memory },
+        core: x as unknown as WebAssembly.ModuleImports,
+      }).exports as unknown as Record<string, (rec: number) => number>;
+      const u8 = new Uint8Array(memory.buffer);
+      const dv = new DataView(memory.buffer);
+
+      const failures: string[] = [];
+      list.forEach((text, i) => {
+        const n = insns[i] as Insn;
+        let bad = 0;
+        for (let c = 0; c < CASES && bad < 1; c++) {
+          const from = i * size + 16 + c * 2 * STATE;
+          const input = data.subarray(from, from + STATE);
+          const want = data.slice(from + STATE, from + 2 * STATE);
+          const iv = new DataView(input.buffer, input.byteOffset, STATE);
+          u8.set(input.subarray(0, 512), IMAGE);
+          x["fxrstorFrom"]?.(IMAGE);
+          for (let r = 0; r < 4; r++) dv.setBigUint64(L.GPR + 8 * r, iv.getBigUint64(512 + 8 * r, true), true);
+          dv.setBigUint64(L.GPR + 8 * 6, BigInt(MEM), true);
+          dv.setBigUint64(L.GPR + 8 * 7, BigInt(MEM), true);
+          dv.setInt32(L.CC_OP, 0, true);
+          dv.setBigUint64(L.CC_A, iv.getBigUint64(544, true) & 0x8d5n, true);
+          u8.set(input.subarray(640, 768), MEM);
+          u8.fill(0, RECORD, RECORD + L.REC_SIZE);
+          n.ops.forEach((o, k) =>
+            dv.setUint16(
+              RECORD + L.REC_R0 + 2 * k,
+              o.kind === K.MEM || o.kind === K.IMM ? 0 : registerAddress(o),
+              true,
+            ),
+          );
+          dv.setUint16(RECORD + L.REC_BASE, L.GPR + 8 * n.memBase, true);
+          dv.setBigInt64(RECORD + L.REC_DISP, BigInt(n.disp), true);
+          dv.setBigInt64(RECORD + L.REC_IMM, BigInt(n.imm), true);
+          dv.setUint8(RECORD + L.REC_LEN, n.len);
+          dv.setInt32(L.BUDGET, 1000, true);
+          dv.setInt32(L.EXIT_REASON, 0, true);
+          const status = code[`f${i}`]?.(engine === "interpreter" ? RECORD : 0);
+          x["fxsaveTo"]?.(IMAGE);
+          // Not compared: instruction and data pointers, the opcode, MXCSR_MASK.
+          want.fill(0, 6, 24);
+          u8.fill(0, IMAGE + 6, IMAGE + 24);
+          want.fill(0, 28, 32);
+          u8.fill(0, IMAGE + 28, IMAGE + 32);
+          const differ: string[] = status === 0 ? [] : [`status ${status}`];
+          const diff = (what: string, a: Uint8Array, b: Uint8Array): void => {
+            const h = (e: Uint8Array): string =>
+              [...e]
+                .reverse()
+                .map((q) => q.toString(16).padStart(2, "0"))
+                .join("");
+            if (h(a) !== h(b)) differ.push(`${what}: host ${h(a)} here ${h(b)}`);
+          };
+          diff("control", want.subarray(0, 32), u8.subarray(IMAGE, IMAGE + 32));
+          for (let r = 0; r < 8; r++)
+            diff(
+              `st${r}`,
+              want.subarray(32 + 16 * r, 42 + 16 * r),
+              u8.subarray(IMAGE + 32 + 16 * r, IMAGE + 42 + 16 * r),
+            );
+          for (let r = 0; r < 16; r++)
+            diff(
+              `xmm${r}`,
+              want.subarray(160 + 16 * r, 176 + 16 * r),
+              u8.subarray(IMAGE + 160 + 16 * r, IMAGE + 176 + 16 * r),
+            );
+          for (let r = 0; r < 4; r++)
+            diff(`gpr${r}`, want.subarray(512 + 8 * r, 520 + 8 * r), u8.subarray(L.GPR + 8 * r, L.GPR + 8 * r + 8));
+          diff("memory", want.subarray(640, 768), u8.subarray(MEM, MEM + 128));
+          const flags =
+            x["ccFlags"]?.(
+              dv.getInt32(L.CC_OP, true),
+              dv.getBigInt64(L.CC_A, true),
+              dv.getBigInt64(L.CC_B, true),
+              dv.getBigInt64(L.CC_R, true),
+            ) ?? 0;
+          const wantFlags = Number(new DataView(want.buffer, want.byteOffset).getBigUint64(544, true) & 0x8d5n);
+          if ((flags & 0x8d5) !== wantFlags)
+            differ.push(`flags: host ${wantFlags.toString(16)} here ${flags.toString(16)}`);
+          if (differ.length > 0) {
+            bad++;
+            failures.push(`${text} case ${c}: ${differ.slice(0, 3).join("; ")}`);
+          }
+        }
+      });
+      expect(failures.slice(0, 40)).toEqual([]);
+    },
+    180_000,
+  );
 });

@@ -29,9 +29,29 @@ export async function compileCore(dir: string): Promise<WebAssembly.Module> {
   const { default: asc } = await import("assemblyscript/asc");
   const wasm = join(dir, "batch.wasm");
   const { error, stderr } = await asc.main([
-    join(asm, "batch.ts"), "--outFile", wasm, "--runtime", "stub", "--noAssert", "--optimizeLevel", "3", "--importMemory", "--sharedMemory",
-    "--initialMemory", "64", "--maximumMemory", "65536", "--memoryBase", String(layout.CORE_DATA), "--disableWarning",
-    "--enable", "simd", "--enable", "bulk-memory", "--enable", "threads",
+    join(asm, "batch.ts"),
+    "--outFile",
+    wasm,
+    "--runtime",
+    "stub",
+    "--noAssert",
+    "--optimizeLevel",
+    "3",
+    "--importMemory",
+    "--sharedMemory",
+    "--initialMemory",
+    "64",
+    "--maximumMemory",
+    "65536",
+    "--memoryBase",
+    String(layout.CORE_DATA),
+    "--disableWarning",
+    "--enable",
+    "simd",
+    "--enable",
+    "bulk-memory",
+    "--enable",
+    "threads",
   ]);
   if (error) throw new Error(stderr.toString());
   return new WebAssembly.Module(readFileSync(wasm));
@@ -47,7 +67,10 @@ export function runHost(program: string, args: readonly string[]): Uint8Array {
 }
 
 export type Fn = (...args: (number | bigint)[]) => number;
-export function instantiate(module: WebAssembly.Module, bytes: number): { memory: WebAssembly.Memory; x: Record<string, Fn> } {
+export function instantiate(
+  module: WebAssembly.Module,
+  bytes: number,
+): { memory: WebAssembly.Memory; x: Record<string, Fn> } {
   const memory = new WebAssembly.Memory({ initial: 64 + Math.ceil(bytes / 65536), maximum: 65536, shared: true });
   const abort = (): never => {
     throw new Error("abort");

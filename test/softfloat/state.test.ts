@@ -50,7 +50,10 @@ describe("x87 and SSE state", () => {
     expect(call("x87Wait")).toBe(0);
   });
   it("an unmasked SIMD exception is #XM, or #UD without CR4.OSXMMEXCPT", () => {
-    for (const [cr4, vector] of [[0x400n, 19], [0n, 6]] as const) {
+    for (const [cr4, vector] of [
+      [0x400n, 19],
+      [0n, 6],
+    ] as const) {
       dv.setBigUint64(L.CR4, cr4, true);
       dv.setUint32(L.MXCSR, 0x1d80, true);
       expect(call("sseOp32", 3, 0x3f800000, 0)).toBe(1);
@@ -91,5 +94,41 @@ describe("x87 and SSE state", () => {
     expect(call("x87Fxrstor", BigInt(MEM), 1, 16)).toBe(0);
     expect(dv.getBigUint64(L.XMM + 240, true)).toBe(16n);
     expect(dv.getUint32(L.FTW, true)).toBe(0x80);
+  });
+  it("fbld and fbstp are inverse for eighteen digits and the sign", () => {
+    for (const [lo, hi] of [
+      [0x0123456789012345n, 0x8012],
+      [0x9999999999999999n, 0x0099],
+      [0n, 0x8000],
+      [1n, 0],
+    ] as const) {
+      call("x87Init");
+      expect(call("x87Fbld", lo, hi)).toBe(0);
+      expect(call("x87Store", BigInt(MEM), 6, 1)).toBe(0);
+      expect([dv.getBigUint64(MEM, true), dv.getUint16(MEM + 8, true)]).toEqual([lo, hi]);
+    }
+  });
+  it("rcpss and rsqrtss are within 1.5 · 2^-12 and exact at the special values", () => {
+    const f = new Float32Array(1);
+    const u = new Uint32Array(f.buffer);
+    const apply = (v: number, root: number): number => {
+      f[0] = v;
+      u[0] = call("sseApprox", u[0] as number, root);
+      return f[0] as number;
+    };
+    for (let v = 1e-30; v < 1e30; v *= 1.00917) {
+      f[0] = v;
+      const w = f[0] as number;
+      expect(Math.abs(apply(w, 0) * w - 1)).toBeLessThan(1.5 / 4096);
+      expect(Math.abs(apply(w, 1) * Math.sqrt(w) - 1)).toBeLessThan(1.5 / 4096);
+    }
+    expect([apply(0, 0), apply(-0, 0), apply(Infinity, 0), apply(0, 1), apply(Infinity, 1), apply(-1, 1)]).toEqual([
+      Infinity,
+      -Infinity,
+      0,
+      Infinity,
+      0,
+      NaN,
+    ]);
   });
 });

@@ -117,6 +117,7 @@ export function emulatePrivop(v: Vcpu): boolean {
   const outcome = c.run(v, c.insn);
   if (outcome === PASS) return false;
   xen.counters.privops++;
+  if (xen.trace.on) trace(v, c.insn.op);
   if (outcome === DONE) {
     const { cpu } = xen;
     cpu.rip = cpu.rip + c.len;
@@ -130,6 +131,18 @@ export function emulatePrivop(v: Vcpu): boolean {
     }
   }
   return true;
+}
+
+function trace(v: Vcpu, name: string): void {
+  const { xen } = v.domain;
+  xen.trace.emit({
+    kind: "emulate",
+    time: xen.clock.now(),
+    domid: v.domain.domid,
+    vcpu: v.id,
+    name,
+    args: { rip: xen.cpu.rip },
+  });
 }
 
 function raise(v: Vcpu, vector: number, error: number): Outcome {
@@ -396,6 +409,7 @@ export function emulateForced(v: Vcpu): boolean {
     if (mem.u8[ma] !== FORCED[i]) return false;
   }
   counters.forcedCpuid++;
+  if (v.domain.xen.trace.on) trace(v, "forced cpuid");
   cpuid(v);
   cpu.rip = rip + FORCED.length;
   return true;

@@ -26,6 +26,8 @@ export const CC = {
   RES: 8,
 } as const;
 export type CcKind = (typeof CC)[keyof typeof CC];
+/** Which of a (1), b (2) and r (4) the flags of a kind follow from. */
+export const CC_LOOKS: Readonly<Record<CcKind, number>> = { 0: 1, 1: 7, 2: 7, 3: 7, 4: 7, 5: 4, 6: 6, 7: 6, 8: 7 };
 
 export const CF = 0x001;
 export const PF = 0x004;

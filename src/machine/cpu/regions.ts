@@ -58,6 +58,8 @@ export class RegionCompiler {
 
   constructor(
     private readonly cpu: Cpu,
+    /** Blocks that ran less often are left out of other blocks' regions: code that is not hot is not worth V8's time. */
+    private readonly minCount: number,
     private readonly now: () => number = () => 0,
   ) {}
 
@@ -179,6 +181,7 @@ export class RegionCompiler {
 
   private source(mode: number): CodeSource {
     const cpu = this.cpu;
+    const minCount = this.minCount;
     const u8 = cpu.mem.u8;
     const bits = cpu.bits;
     const codeAddr = (va: Va): number => cpu.codeAddr(va);
@@ -213,7 +216,8 @@ export class RegionCompiler {
         const ma = pageOf(va);
         if (ma < 0) return 0;
         const block = cpu.cache.find(ma, mode);
-        return block === 0 ? 0 : (cpu.mem.u32[(block + BLOCK_COUNT) >>> 2] as number);
+        const n = block === 0 ? 0 : (cpu.mem.u32[(block + BLOCK_COUNT) >>> 2] as number);
+        return n < minCount ? 0 : n;
       },
       targets: () => NO_TARGETS,
     };

@@ -83,6 +83,49 @@ function moveRsp(cpu: Cpu, delta: number): void {
 
 const canonical = (v: bigint): boolean => BigInt.asIntN(48, v) === BigInt.asIntN(64, v);
 
+/** The five words of a 64-bit frame as uint32 halves; null after a recorded fault. */
+function readFrame(cpu: Cpu, va: Va): Uint32Array | null {
+  const frame = new Uint32Array(10);
+  for (let i = 0; i < 5; i++) {
+    if (((va + i * 8) & 4095) <= 4088) {
+      const ma = cpu.translate(va + i * 8, READ);
+      if (ma < 0) return null;
+      frame[2 * i] = cpu.mem.r32(ma);
+      frame[2 * i + 1] = cpu.mem.r32(ma + 4);
+    } else {
+      const v = readGuest(cpu, va + i * 8, 8);
+      if (v === null) return null;
+      frame[2 * i] = Number(v & 0xffffffffn);
+      frame[2 * i + 1] = Number(v >> 32n);
+    }
+  }
+  return frame;
+}
+
+/** SDM vol. 2, IRET: at CPL 3 with IOPL < 3, IF and IOPL stay; VM, VIF, VIP are not loaded. */
+function loadFlags(cpu: Cpu, flags: number, size: number): void {
+  const old = cpu.rflags;
+  const keep = 0x1a0000 | (cpu.cpl > 0 ? 0x3000 : 0) | (cpu.cpl > ((old >> 12) & 3) ? 0x200 : 0) | (size === 2 ? ~0xffff : 0);
+  cpu.rflags = (flags & 0x257fd7 & ~keep) | (old & keep);
+}
+
+/** `iretq` to the same privilege level: a PV kernel serializes with it, thousands of times while it patches itself. */
+function iret64(cpu: Cpu): ExitReason {
+  const f = readFrame(cpu, cpu.regVa(RSP));
+  if (f === null) return Exit.EXCEPTION;
+  const cs = (f[2] as number) & 0xffff;
+  const ss = (f[8] as number) & 0xffff;
+  if ((cs & 3) !== cpu.cpl) return fault(cpu, 13, cs & 0xfffc);
+  const hi = (f[1] as number) | 0;
+  if (hi !== (hi << 16) >> 16) return fault(cpu, 13, 0);
+  if (cs !== cpu.selector(CS) && !loadOrFault(cpu, CS, cs)) return Exit.EXCEPTION;
+  if (ss !== cpu.selector(SS) && !loadOrFault(cpu, SS, ss)) return Exit.EXCEPTION;
+  cpu.setReg(RSP, f[6] as number, f[7] as number);
+  loadFlags(cpu, f[4] as number, 8);
+  cpu.rip = hi * TWO32 + (f[0] as number);
+  return Exit.NONE;
+}
+
 /** `iret` to the same privilege level, as a deprivileged kernel may execute it. */
 function iret(cpu: Cpu, insn: Insn): ExitReason {
   const size = insn.osize;
@@ -103,10 +146,7 @@ function iret(cpu: Cpu, insn: Insn): ExitReason {
     if (stack !== cpu.selector(SS) && !loadOrFault(cpu, SS, stack)) return Exit.EXCEPTION;
     cpu.setReg(RSP, Number(rsp & 0xffffffffn), Number((rsp >> 32n) & 0xffffffffn));
   } else moveRsp(cpu, 3 * size);
-  // SDM vol. 2, IRET: at CPL 3 with IOPL < 3, IF and IOPL stay; VM, VIF, VIP are not loaded.
-  const old = cpu.rflags;
-  const keep = 0x1a0000 | (cpu.cpl > 0 ? 0x3000 : 0) | (cpu.cpl > ((old >> 12) & 3) ? 0x200 : 0) | (size === 2 ? ~0xffff : 0);
-  cpu.rflags = (Number(flags & 0x257fd7n) & ~keep) | (old & keep);
+  loadFlags(cpu, Number(flags & 0xffffffffn) | 0, size);
   cpu.rip = cpu.bits === 64 ? Number(BigInt.asIntN(64, rip)) : Number(rip);
   return Exit.NONE;
 }
@@ -213,7 +253,7 @@ export function systemInstruction(cpu: Cpu, insn: Insn): ExitReason {
       return advance(cpu, insn);
     }
     case "iret":
-      return iret(cpu, insn);
+      return insn.osize === 8 ? iret64(cpu) : iret(cpu, insn);
     case "ret_far":
     case "jmp_far":
     case "jmp_far_imm":

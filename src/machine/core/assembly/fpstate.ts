@@ -1,6 +1,19 @@
 /** The state the floating-point helpers touch, at the addresses of `src/machine/layout.ts`, and how they raise. */
 import {
-  CR4, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, FCW, FDP, FIP, FOP, FPR, FSW, FTW, MXCSR, SCRATCH, XMM,
+  CR4,
+  EXIT_ERROR,
+  EXIT_REASON,
+  EXIT_VECTOR,
+  FCW,
+  FDP,
+  FIP,
+  FOP,
+  FPR,
+  FSW,
+  FTW,
+  MXCSR,
+  SCRATCH,
+  XMM,
 } from "../generated/layout";
 
 export const FPS_EXIT_VECTOR: usize = EXIT_VECTOR;

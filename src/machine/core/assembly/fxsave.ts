@@ -24,25 +24,25 @@ function build(p: usize, wide: bool, xmms: i32): void {
   store<u32>(p, MXCSR_MASK, 28);
   for (let i = 0; i < 8; i++) {
     const q = slot(i);
-    const o = p + 32 + (<usize>i << 4);
+    const o = p + 32 + ((<usize>i) << 4);
     store<u64>(o, load<u64>(q));
     store<u64>(o, <u64>load<u16>(q, 8), 8);
   }
   memory.copy(p + 160, FPS_XMM, xmms << 4);
 }
 function take(p: usize, wide: bool, xmms: i32): void {
-  store<u32>(FPS_FCW, (<u32>load<u16>(p) & 0x1f3f) | 0x40);
+  store<u32>(FPS_FCW, ((<u32>load<u16>(p)) & 0x1f3f) | 0x40);
   const fsw = <u32>load<u16>(p, 2);
   store<u32>(FPS_FSW, fsw & 0x7f7f);
   if ((fsw & ~load<u32>(FPS_FCW) & 0x3f) != 0) store<u32>(FPS_FSW, (fsw & 0x7f7f) | 0x8080);
   store<u32>(FPS_FTW, <u32>load<u8>(p, 4));
-  store<u32>(FPS_FOP, <u32>load<u16>(p, 6) & 0x7ff);
+  store<u32>(FPS_FOP, (<u32>load<u16>(p, 6)) & 0x7ff);
   store<u64>(FPS_FIP, wide ? load<u64>(p, 8) : <u64>load<u32>(p, 8));
   store<u64>(FPS_FDP, wide ? load<u64>(p, 16) : <u64>load<u32>(p, 16));
   store<u32>(FPS_MXCSR, load<u32>(p, 24) & MXCSR_MASK);
   for (let i = 0; i < 8; i++) {
     const q = slot(i);
-    const o = p + 32 + (<usize>i << 4);
+    const o = p + 32 + ((<usize>i) << 4);
     store<u64>(q, load<u64>(o));
     store<u64>(q, <u64>load<u16>(o, 8), 8);
   }

@@ -3,10 +3,10 @@ export {
   setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, dropWriters, walk,
 } from "./mmu";
 export { ccFlags, ccCond, ccCarry } from "./flags";
-export { run, step, rdtsc, flushTlb, invlpg, newEpoch, setHotness, lastCodeMaddr, blockHash } from "./run";
+export { run, step, interpretedCount, rdtsc, flushTlb, invlpg, newEpoch, setHotness, lastCodeMaddr, blockHash } from "./run";
 export * from "./int";
 export {
-  sseOp32, sseOp64, sseOpPs, sseOpPd, sseMixPs, sseMixPd, sseCmp32, sseCmp64, sseCmpPs, sseCmpPd, sseComi32, sseComi64, sseToInt32, sseToInt64, ssePsToInts, ssePs2Pi, ssePdToInts, sseFromInt32, sseFromInt64, sseIntsToPs, sseSs2Sd, sseSd2Ss, ssePs2Pd, ssePd2Ps, sseRound32, sseRound64, sseRoundPs, sseRoundPd, sseDpps, sseDppd, sseApprox, sseApproxPs, ssePcmpstr, sseCrc32, sseLdmxcsr,
+  sseOp32, sseOp64, sseOpPs, sseOpPd, sseMixPs, sseMixPd, sseCmp32, sseCmp64, sseCmpPs, sseCmpPd, sseComi32, sseComi64, sseToInt32, sseToInt64, ssePsToInts, ssePs2Pi, ssePdToInts, sseFromInt32, sseFromInt64, sseIntsToPs, sseSs2Sd, sseSd2Ss, ssePs2Pd, ssePd2Ps, sseRound32, sseRound64, sseRoundPs, sseRoundPd, sseDpps, sseDppd, sseApprox, sseApproxPs, ssePcmpstr, sseLdmxcsr,
 } from "./sse";
 export {
   x87Wait, mmxEnter, x87Emms, x87Arith, x87Arith32, x87Arith64, x87ArithInt, x87Com, x87Com32, x87Com64, x87ComInt, x87Comi, x87Tst, x87Xam, x87Unary, x87Fld32, x87Fld64, x87Fld80, x87Fild, x87FldSt, x87Const, x87Fbld, x87FstSt, x87Store, x87Fxch, x87Cmov, x87Stack, x87Init, x87Clex, x87Ldcw, x87Scale, x87Xtract, x87Prem, x87StoreEnv, x87LoadEnv,

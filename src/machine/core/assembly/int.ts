@@ -411,6 +411,7 @@ export function repScas(shape: i32, dstBase: u64, rep: i32): i32 {
   store<u32>(SCRATCH, 0);
   let count = load<u64>(RCX) & mask;
   if (count == 0) return DONE;
+  const first = count;
   let di = load<u64>(RDI) & mask;
   const a = load<u64>(RAX) & (size == 8 ? ~(<u64>0) : (<u64>1 << (size << 3)) - 1);
   const backward = (load<u32>(EFL) & DF) != 0;
@@ -468,6 +469,8 @@ export function repScas(shape: i32, dstBase: u64, rep: i32): i32 {
       break;
     }
   }
+  // With a 32-bit address size, a fault of the first element leaves the upper halves.
+  if (count == first) return status;
   put(RCX, count, asize);
   put(RDI, di, asize);
   return status;

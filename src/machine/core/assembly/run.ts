@@ -23,6 +23,11 @@ const HOT_EXIT: u32 = 10;
 const STEP_EXIT: u32 = 11;
 const TF: u32 = 0x100;
 
+/** Instructions executed one by one (for the profile). */
+let interpreted: f64 = 0;
+export function interpretedCount(): f64 {
+  return interpreted;
+}
 let epoch: u32 = 1;
 let threshold: u32 = 500;
 /** Hot blocks that make the dispatcher return to the host side. */
@@ -185,10 +190,12 @@ export function run(): void {
     if (st == ST_NEXT) {
       // Fell through (block end, or budget spent): continue at the record's own address.
       store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
+      interpreted += <i32>((rec - first) / REC_SIZE);
       store<i32>(BUDGET, budget - <i32>((rec - first) / REC_SIZE));
       continue;
     }
     const done = <i32>((rec - first) / REC_SIZE);
+    interpreted += done;
     if (st == ST_JUMP) {
       store<i32>(BUDGET, budget - done - 1);
     } else if (st == ST_AT) {

@@ -593,17 +593,6 @@ export function ssePcmpstr(a: v128, b: v128, la: i32, lb: i32, imm: i32, index: 
     for (let i = 0; i < 8; i++) store<u16>(FPS_RESULT + (<usize>i << 1), (res >> i) & 1 ? 0xffff : 0);
   }
 }
-/** CRC-32C of `size` bytes of v (least significant first). */
-export function sseCrc32(acc: u32, v: u64, size: i32): u32 {
-  let c = acc;
-  for (let i = 0; i < size; i++) {
-    c ^= <u32>(v & 0xff);
-    v >>= 8;
-    for (let k = 0; k < 8; k++) c = (c >> 1) ^ (0x82f63b78 & (0 - (c & 1)));
-  }
-  return c;
-}
-
 /** ldmxcsr: reserved bits raise #GP(0). */
 export function sseLdmxcsr(x: u32): i32 {
   if ((x & 0xffff0000) != 0) return fpRaise(13, 0);

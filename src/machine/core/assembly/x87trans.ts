@@ -284,6 +284,7 @@ export function x87Trig2(op: i32): i32 {
     if (end()) return 0;
     put(0, INDEF_M, INDEF_SE);
     push(INDEF_M, INDEF_SE);
+    clearC2();
     return 0;
   }
   loadA(0);

@@ -115,8 +115,7 @@ function mnemonic(insn: Instruction, name: string): string {
     case "fneni":
     case "fndisi":
     case "fnsetpm":
-    case "frstpm":
-      return "fnop";
+      return "nop";
     case "fstpnce":
       return "fstp";
     case "lzcnt":

@@ -2,7 +2,7 @@
  * The x87 escapes D8–DF (SDM vol. 2, tables A-7 to A-22). The row language is described in `table.ts`.
  *
  * The undocumented duplicates that every processor executes are there under the name of what they do (DC D0 `fcom`,
- * D9 D8 `fstp`, …), and the 8087/287 controls that later processors ignore (DB E0, E1, E4) are `fnop`.
+ * D9 D8 `fstp`, …), and the 8087/287 controls that later processors ignore (DB E0, E1, E4) are `nop`: they do not even look for a pending exception.
  */
 export const X87 = `
 d8/0 fadd  Md
@@ -85,11 +85,11 @@ db/0 fcmovnb  ST0 STi
 db/1 fcmovne  ST0 STi
 db/2 fcmovnbe ST0 STi
 db/3 fcmovnu  ST0 STi
-db:e0 fnop
-db:e1 fnop
+db:e0 nop
+db:e1 nop
 db:e2 fnclex
 db:e3 fninit
-db:e4 fnop
+db:e4 nop
 db/5 fucomi ST0 STi
 db/6 fcomi  ST0 STi
 

@@ -44,13 +44,16 @@ export class HandlerCache {
 
   private shape(insn: Insn, mode: number, staticImm: boolean): string {
     let key = `${insn.op} ${insn.osize}${insn.bits}${mode & SHAPE_MODE}.${insn.cc}${insn.rep}`;
+    let mem = false;
     for (const o of insn.ops) {
       key += o.kind * 100 + o.size + ",";
       if (o.kind === K.MEM) {
+        mem = true;
         key += `m${insn.asize}${insn.memBase >= 0 ? "b" : ""}${insn.memIndex >= 0 ? (insn.memScale === 0 ? "x" : "X") : ""}${insn.seg >= 4 ? "s" : ""}`;
       }
     }
-    if (insn.ops.length === 0) key += `a${insn.asize}s${insn.seg}`;
+    // Without a memory operand they belong to what an instruction uses unnamed: strings, `loop`, `maskmovq`.
+    if (!mem) key += `a${insn.asize}s${insn.seg}`;
     if (staticImm) key += `#${insn.imm},${insn.imm2}`;
     return key;
   }

@@ -117,7 +117,8 @@ export class InterpreterSem extends BaseSem {
       this.store(this.ea(), o.size, e);
       return;
     }
-    if (o.kind === K.GPR && o.size === 4) this.code.store(8, this.regAddr(i), i64.extend_u(e));
+    if (o.kind === K.MMX) this.writeMmx(i, e);
+    else if (o.kind === K.GPR && o.size === 4) this.code.store(8, this.regAddr(i), i64.extend_u(e));
     else this.code.store(o.size, this.regAddr(i), e);
   }
   rmw(i: number): Rmw {
@@ -167,14 +168,18 @@ export class InterpreterSem extends BaseSem {
   }
   writeMmx(i: number, e: Expr): void {
     this.code.store(8, this.regAddr(i), e);
+    this.code.store(2, this.regAddr(i), c32(0xffff), 8);
   }
+  /** The state block is where the interpreter works. */
+  syncXmm(): void {}
+  reloadXmm(): void {}
   xmm(n: number): Expr {
     return this.let(v.load(ZERO32, XMM + n * 16));
   }
   setXmm(n: number, e: Expr): void {
     this.code.store(16, ZERO32, e, XMM + n * 16);
   }
-  regNumber(i: number): Expr {
+  protected numberOf(i: number): Expr {
     return this.regAddr(i);
   }
 
@@ -203,14 +208,15 @@ export class InterpreterSem extends BaseSem {
   }
 
   nextRip(): Expr {
-    return this.let(this.wrapRip(i64.add(i64.load(ZERO32, CODE_PAGE), i64.load(REC, REC_NEXT))));
+    return this.let(this.wrapRip(i64.add(i64.load(ZERO32, CODE_PAGE), i64.load(REC, REC_NEXT)), 4));
   }
-  private wrapRip(e: Expr): Expr {
+  private wrapRip(e: Expr, osize: number): Expr {
     if ((this.mode & MODE_BITS_MASK) === MODE_BITS_64) return e;
-    return i64.and(e, this.insn.osize === 2 ? c64(0xffff) : c64(-1, 0));
+    return i64.and(e, osize === 2 ? c64(0xffff) : c64(-1, 0));
   }
+  /** Only a branch that is taken cuts rip to the operand size. */
   private relTarget(): Expr {
-    return this.wrapRip(i64.add(i64.load(ZERO32, CODE_PAGE), i64.load(REC, REC_IMM)));
+    return this.wrapRip(i64.add(i64.load(ZERO32, CODE_PAGE), i64.load(REC, REC_IMM)), this.insn.osize);
   }
   private setRip(e: Expr): void {
     this.code.store(8, ZERO32, e, RIP);
@@ -236,19 +242,14 @@ export class InterpreterSem extends BaseSem {
   endBlock(): void {
     this.code.return(c32(ST_END));
   }
-  override helper(name: string, args: readonly Expr[]): Expr {
-    if (this.ccAfter === CC_SAME) this.ccAfter = CC_UNKNOWN;
-    return super.helper(name, args);
-  }
-  override helperVoid(name: string, args: readonly Expr[]): void {
-    if (name !== "commitW" && this.ccAfter === CC_SAME) this.ccAfter = CC_UNKNOWN;
-    super.helperVoid(name, args);
-  }
+  /** No helper sets flags (those that have some to give return an image): what is known about them stays known. */
   stateHelper(name: string, args: readonly Expr[], _regs: readonly number[]): void {
-    if (this.ccAfter === CC_SAME) this.ccAfter = CC_UNKNOWN;
     this.code.if(call(this.helpers.index(name), "i32", args), false);
     this.leaveAt();
     this.code.end();
+    this.afterSlowStore();
+  }
+  helperStored(): void {
     this.afterSlowStore();
   }
   protected leaveAt(): void {

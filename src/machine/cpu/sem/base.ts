@@ -21,9 +21,9 @@ import {
   TLB_ARRAY_SIZE,
   TLB_ENTRIES,
 } from "../../layout.js";
-import { c32, c64, call, i32, i64, isConst, local, v, type Expr, type ValType } from "../../wasm/expr.js";
+import { c32, c64, call, i32, i64, isConst, local, N, v, type Expr, type ValType } from "../../wasm/expr.js";
 import type { Code, FuncType } from "../../wasm/encoder.js";
-import { AF, CC, CF, OF, PF, SF, ZF, ccOp, type CcKind } from "../flags.js";
+import { AF, CC, CC_LOOKS, CF, OF, PF, SF, ZF, ccOp, type CcKind } from "../flags.js";
 import { Exit } from "../exits.js";
 import { FS, K, RSP, SS, type Insn } from "../insn.js";
 import type { Rmw, Sem, Var } from "./context.js";
@@ -77,7 +77,9 @@ export abstract class BaseSem implements Sem {
   abstract writeMmx(i: number, e: Expr): void;
   abstract xmm(n: number): Expr;
   abstract setXmm(n: number, e: Expr): void;
-  abstract regNumber(i: number): Expr;
+  abstract syncXmm(): void;
+  abstract reloadXmm(): void;
+  abstract helperStored(): void;
   abstract nextRip(): Expr;
   abstract jumpRel(): void;
   abstract branchIf(cond: Expr): void;
@@ -98,6 +100,16 @@ export abstract class BaseSem implements Sem {
   protected abstract afterSlowStore(): void;
   /** Name of the helper that checks a store on the slow path. */
   protected abstract readonly translateW: string;
+
+  /** Number of an operand's register, for the kinds that have no value of their own in the state block. */
+  regNumber(i: number): Expr {
+    const o = this.insn.ops[i];
+    if (o?.kind !== K.ST && o?.kind !== K.SREG && o?.kind !== K.CR && o?.kind !== K.DR)
+      throw new Error(`${this.insn.op}: operand ${i} is not known by its number`);
+    return this.numberOf(i, o.reg);
+  }
+  /** `reg`, where operand i is static. */
+  protected abstract numberOf(i: number, reg: number): Expr;
 
   // ---- values ----
   let(e: Expr): Expr {
@@ -350,10 +362,22 @@ export abstract class BaseSem implements Sem {
 
   // ---- flags ----
   flags(kind: CcKind, size: number, vals: { a?: Expr; b?: Expr; r?: Expr }): void {
-    this.setCc(ccOp(kind, size), this.wide(vals.a), this.wide(vals.b), this.wide(vals.r));
+    const [a, b, r] = this.components(kind, vals);
+    this.setCc(ccOp(kind, size), a, b, r);
   }
   flagsIf(cond: Expr, kind: CcKind, size: number, vals: { a?: Expr; b?: Expr; r?: Expr }): void {
-    this.setCcIf(cond, ccOp(kind, size), this.wide(vals.a), this.wide(vals.b), this.wide(vals.r));
+    const [a, b, r] = this.components(kind, vals);
+    this.setCcIf(cond, ccOp(kind, size), a, b, r);
+  }
+  /** As i64; what the kind looks at and the emitter leaves out is zero, not what an earlier operation left there. */
+  private components(
+    kind: CcKind,
+    vals: { a?: Expr; b?: Expr; r?: Expr },
+  ): [Expr | undefined, Expr | undefined, Expr | undefined] {
+    const looks = CC_LOOKS[kind];
+    const one = (e: Expr | undefined, bit: number): Expr | undefined =>
+      e === undefined && (looks & bit) !== 0 ? c64(0) : this.wide(e);
+    return [one(vals.a, 1), one(vals.b, 2), one(vals.r, 4)];
   }
   setFlagsImage(image: Expr): void {
     this.setCc(ccOp(CC.FLAGS, 1), i64.extend_u(image), undefined, undefined);
@@ -383,12 +407,20 @@ export function condExpr(s: CcState, cc: number): Expr {
   return negate ? i32.eqz(e) : e;
 }
 
+/** i64 to i32, without the detour of a value that was widened before. */
+function narrow(e: Expr): Expr {
+  if (e.n === N.OP && e.code === 0xad) return e.args[0] as Expr;
+  const m = e.args[1];
+  if (e.n === N.OP && e.code === 0x83 && m?.n === N.I64 && m.lo === -1) return i32.wrap(e.args[0] as Expr);
+  return i32.wrap(e);
+}
+
 function positive(s: CcState, cc: number): Expr {
   const kind = s.op >> 2;
   const size = 1 << (s.op & 3);
   const wide = size === 8;
   const I = wide ? i64 : i32;
-  const val = (e: Expr): Expr => (wide ? e : i32.wrap(e));
+  const val = (e: Expr): Expr => (wide ? e : narrow(e));
   const zero = wide ? c64(0) : c32(0);
   /** Sign-extend a value of the operation's size within its wasm type. */
   const sx = (e: Expr): Expr => (size === 1 ? i32.extend8_s(e) : size === 2 ? i32.extend16_s(e) : e);
@@ -419,8 +451,9 @@ function positive(s: CcState, cc: number): Expr {
         return i32.or(bit(ZF), i32.xor(bit(SF), bit(OF)));
     }
   }
-  const zf = (): Expr => (kind === CC.SUB ? I.eq(a, b) : I.eqz(r));
-  const sf = (): Expr => top(r);
+  // A difference that was computed anyway needs no second comparison; one that was not (cmp) is compared.
+  const zf = (): Expr => (kind === CC.SUB && r.n !== N.LOCAL ? I.eq(a, b) : I.eqz(r));
+  const sf = (): Expr => (size >= 4 ? I.lt_s(r, zero) : top(r));
   const cf = (): Expr => {
     switch (kind) {
       case CC.ADD:

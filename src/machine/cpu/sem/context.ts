@@ -87,10 +87,19 @@ export interface Sem {
   /** Fixed XMM register (blendv's XMM0). */
   xmm(n: number): Expr;
   setXmm(n: number, e: Expr): void;
-  /** MMX register of operand i (i64). Writing sets the x87 tag and exponent as MMX does (through helper `mmxEnter`, called by the emitter). */
+  /**
+   * MMX register of operand i (i64): the mantissa of an x87 register. Writing makes the exponent field all ones; tags and TOP are the
+   * business of helper `mmxEnter`, which the emitter calls first.
+   */
   readMmx(i: number): Expr;
   writeMmx(i: number, e: Expr): void;
-  /** Operand i's register number as an i32 value (ST, SREG, CR, DR operands; dynamic in the interpreter). */
+  /**
+   * Helpers that read or write XMM registers in the state block: `syncXmm` before them makes the block current, `reloadXmm` after
+   * them takes what they wrote.
+   */
+  syncXmm(): void;
+  reloadXmm(): void;
+  /** Operand i's register number as an i32 value (ST, SREG, CR and DR operands only; dynamic in the interpreter). */
   regNumber(i: number): Expr;
 
   /** Set all six flags lazily. Values of size ≤ 4 are i32, else i64; omitted ones are zero. */
@@ -140,6 +149,8 @@ export interface Sem {
   stateHelper(name: string, args: readonly Expr[], regs: readonly number[]): void;
   /** After a helper that returned a status (i32): non-zero leaves the engine with rip at this instruction. */
   checkStatus(status: Expr): void;
+  /** After a helper that wrote guest memory itself (`stateHelper` does this): code may have changed. Nothing visible may follow. */
+  helperStored(): void;
 
   /** FPU/SSE available? Emits #NM (and returns false) if the mode says the unit is off. */
   fpuAvailable(): boolean;

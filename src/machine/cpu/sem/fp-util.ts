@@ -1,6 +1,6 @@
 /** What the MMX, SSE and x87 emitters share: operand access by kind, constants, shuffles, calls that may raise. */
-import { N, c128, c32, i32, i64, shuffle, v, type Expr } from "../../wasm/expr.js";
-import { FPR, MXCSR, SCRATCH } from "../../layout.js";
+import { c128, c32, i32, i64, shuffle, v, type Expr } from "../../wasm/expr.js";
+import { MXCSR, SCRATCH } from "../../layout.js";
 import { K } from "../insn.js";
 import type { OpTable, Sem } from "./context.js";
 
@@ -101,14 +101,9 @@ export function callStatus(x: Sem, name: string, args: readonly Expr[]): void {
 export function mmxEnter(x: Sem): void {
   callStatus(x, "mmxEnter", []);
 }
-/** Write MMX operand i: mantissa, and the exponent field becomes all ones. */
+/** Write MMX operand i. */
 export function putMmx(x: Sem, i: number, e: Expr): void {
-  const val = x.let(e);
-  x.writeMmx(i, val);
-  // The translator knows the register's number; the interpreter's record holds its address instead.
-  const n = x.regNumber(i);
-  if (n.n === N.I32) x.code.store(2, c32(0), c32(0xffff), FPR + 8 + 16 * (n.lo & 7));
-  else x.code.store(2, n, c32(0xffff), 8);
+  x.writeMmx(i, e);
 }
 
 export function immByte(x: Sem): number {

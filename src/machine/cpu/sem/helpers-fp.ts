@@ -40,7 +40,6 @@ export const fpHelpers: Record<string, FuncType> = {
   sseApprox: { params: ["i32", "i32"], results: ["i32"] },
   sseApproxPs: { params: ["v128", "i32"], results: ["v128"] },
   ssePcmpstr: { params: ["v128", "v128", "i32", "i32", "i32", "i32"], results: [] },
-  sseCrc32: { params: ["i32", "i64", "i32"], results: ["i32"] },
   sseLdmxcsr: { params: ["i32"], results: ["i32"] },
   // x87.ts
   x87Wait: { params: [], results: ["i32"] },

@@ -1,7 +1,20 @@
 /** Conversions between integers and floating point, and between the precisions (SSE, SSE2). Fast paths as in sse-float.ts. */
 import { c32, cf32, cf64, f32, f64, i32, i64, v, type Expr } from "../../wasm/expr.js";
 import type { OpTable, Sem } from "./context.js";
-import { callStatus, def, isMmx, low, mmxEnter, mxcsr, putMmx, result32, result64, result128, src128, src64 } from "./fp-util.js";
+import {
+  callStatus,
+  def,
+  isMmx,
+  low,
+  mmxEnter,
+  mxcsr,
+  putMmx,
+  result32,
+  result64,
+  result128,
+  src128,
+  src64,
+} from "./fp-util.js";
 import { PS, SD, SS, plain, quiet, type Shape } from "./sse-float.js";
 
 /** PM masked and PE recorded: an inexact truncation has nothing more to report. */
@@ -95,10 +108,7 @@ export function register(ops: OpTable): void {
     const abs = x.let(f32.abs(r));
     const out = x.var("v128");
     x.when(
-      i32.and(
-        i32.or(i32.and(f32.gt(abs, SS.min()), f32.lt(abs, SS.inf())), f64.eq(b, cf64(0))),
-        quiet(),
-      ),
+      i32.and(i32.or(i32.and(f32.gt(abs, SS.min()), f32.lt(abs, SS.inf())), f64.eq(b, cf64(0))), quiet()),
       () => out.set(v.f32x4_replace(x.readXmm(0), 0, r)),
       () => {
         callStatus(x, "sseSd2Ss", [i64.reinterpret_f64(b)]);
@@ -132,7 +142,10 @@ export function register(ops: OpTable): void {
       const out = x.var("v128");
       const whole = x.let(truncate ? b : v.f32x4_nearest(b));
       x.when(
-        i32.and(PS.all(v.f32x4_lt(v.f32x4_abs(whole), v.splatf32(cf32(2147483648)))), truncate ? quietTruncate() : quiet()),
+        i32.and(
+          PS.all(v.f32x4_lt(v.f32x4_abs(whole), v.splatf32(cf32(2147483648)))),
+          truncate ? quietTruncate() : quiet(),
+        ),
         () => out.set(v.i32x4_trunc_sat_f32x4_s(whole)),
         () => {
           callStatus(x, "ssePsToInts", [b, c32(truncate ? 1 : 0)]);

@@ -9,7 +9,21 @@
 import { c128, c32, cf32, cf64, f32, f64, i32, select, v, type Expr } from "../../wasm/expr.js";
 import { i64 } from "../../wasm/expr.js";
 import type { OpTable, Sem } from "./context.js";
-import { at32, callStatus, def, immByte, isMem, mxcsr, result32, result64, result128, shuf, src128, src32, zero128 } from "./fp-util.js";
+import {
+  at32,
+  callStatus,
+  def,
+  immByte,
+  isMem,
+  mxcsr,
+  result32,
+  result64,
+  result128,
+  shuf,
+  src128,
+  src32,
+  zero128,
+} from "./fp-util.js";
 import { AT } from "./helpers-fp.js";
 
 /** One of the four shapes of a floating-point operand, with the operators the fast-path test needs. */
@@ -142,8 +156,21 @@ export const PS: Shape = {
   opHelper: "sseOpPs",
   cmpHelper: "sseCmpPs",
 };
-function pickOps(f: typeof f32 | typeof f64): Pick<Shape, "abs" | "ge" | "gt" | "lt" | "eq" | "add" | "sub" | "mul" | "div" | "sqrt"> {
-  return { abs: f.abs, ge: f.ge, gt: f.gt, lt: f.lt, eq: f.eq, add: f.add, sub: f.sub, mul: f.mul, div: f.div, sqrt: f.sqrt };
+function pickOps(
+  f: typeof f32 | typeof f64,
+): Pick<Shape, "abs" | "ge" | "gt" | "lt" | "eq" | "add" | "sub" | "mul" | "div" | "sqrt"> {
+  return {
+    abs: f.abs,
+    ge: f.ge,
+    gt: f.gt,
+    lt: f.lt,
+    eq: f.eq,
+    add: f.add,
+    sub: f.sub,
+    mul: f.mul,
+    div: f.div,
+    sqrt: f.sqrt,
+  };
 }
 
 /** Rounding to nearest, PM masked and PE recorded. */
@@ -168,7 +195,11 @@ function compute(x: Sem, s: Shape, op: Arith, a: Expr, b: Expr, slow: () => void
     const absA = x.let(s.abs(a));
     const absR = x.let(s.abs(r));
     const zeros =
-      op === "mul" ? s.or(s.eq(absA, s.zero()), s.eq(absB, s.zero())) : op === "div" ? s.eq(absA, s.zero()) : s.eq(absR, s.zero());
+      op === "mul"
+        ? s.or(s.eq(absA, s.zero()), s.eq(absB, s.zero()))
+        : op === "div"
+          ? s.eq(absA, s.zero())
+          : s.eq(absR, s.zero());
     ok = s.and(s.and(plain(s, absA), plain(s, absB)), s.and(s.lt(absR, s.inf()), s.or(s.gt(absR, s.min()), zeros)));
   }
   const out = x.var("v128");
@@ -245,7 +276,8 @@ function compare(ops: OpTable, s: Shape): void {
             const base = [s.eq(a, b), s.lt(a, b), le(a, b), c32(0)][pred & 3] as Expr;
             const bit = (pred & 4) !== 0 ? i32.eqz(base) : base;
             const mask = i32.sub(c32(0), bit);
-            m = s === SD ? v.i64x2_replace(x.readXmm(0), 0, i64.extend_s(mask)) : v.i32x4_replace(x.readXmm(0), 0, mask);
+            m =
+              s === SD ? v.i64x2_replace(x.readXmm(0), 0, i64.extend_s(mask)) : v.i32x4_replace(x.readXmm(0), 0, mask);
           }
           out.set(m);
         },
@@ -316,7 +348,10 @@ export function register(ops: OpTable): void {
       });
 
   // SSE4.1 dot products: rounding order is observable, so they are the helper's.
-  for (const [op, fn] of [["dpps", "sseDpps"], ["dppd", "sseDppd"]] as const)
+  for (const [op, fn] of [
+    ["dpps", "sseDpps"],
+    ["dppd", "sseDppd"],
+  ] as const)
     def(
       ops,
       op,
@@ -363,7 +398,10 @@ export function register(ops: OpTable): void {
       true,
     );
 
-  for (const [op, root] of [["rcp", 0], ["rsqrt", 1]] as const) {
+  for (const [op, root] of [
+    ["rcp", 0],
+    ["rsqrt", 1],
+  ] as const) {
     def(ops, `${op}ss`, (x) => {
       const b = src32(x, 1);
       const r = x.let(x.helper("sseApprox", [b, c32(root)]));

@@ -6,7 +6,24 @@
 import { c32, c64, i32, i64, select, v, type Expr } from "../../wasm/expr.js";
 import { K } from "../insn.js";
 import type { OpTable, Sem } from "./context.js";
-import { def, gpr32, immByte, isMem, isMmx, kind, lo64, low, mmxEnter, putGpr, putMmx, rep128, shuf, src128, src64, zero128 } from "./fp-util.js";
+import {
+  def,
+  gpr32,
+  immByte,
+  isMem,
+  isMmx,
+  kind,
+  lo64,
+  low,
+  mmxEnter,
+  putGpr,
+  putMmx,
+  rep128,
+  shuf,
+  src128,
+  src64,
+  zero128,
+} from "./fp-util.js";
 
 type F2 = (a: Expr, b: Expr, x: Sem) => Expr;
 
@@ -104,17 +121,50 @@ const maddubs: F2 = (a, b) =>
 
 export function register(ops: OpTable): void {
   const lanewise: Record<string, (a: Expr, b: Expr) => Expr> = {
-    paddb: v.i8x16_add, paddw: v.i16x8_add, paddd: v.i32x4_add, paddq: v.i64x2_add,
-    psubb: v.i8x16_sub, psubw: v.i16x8_sub, psubd: v.i32x4_sub, psubq: v.i64x2_sub,
-    paddsb: v.i8x16_add_sat_s, paddsw: v.i16x8_add_sat_s, paddusb: v.i8x16_add_sat_u, paddusw: v.i16x8_add_sat_u,
-    psubsb: v.i8x16_sub_sat_s, psubsw: v.i16x8_sub_sat_s, psubusb: v.i8x16_sub_sat_u, psubusw: v.i16x8_sub_sat_u,
-    pmullw: v.i16x8_mul, pmulld: v.i32x4_mul, pmaddwd: v.i32x4_dot_i16x8_s,
-    pavgb: v.i8x16_avgr_u, pavgw: v.i16x8_avgr_u,
-    pmaxub: v.i8x16_max_u, pmaxsb: v.i8x16_max_s, pmaxuw: v.i16x8_max_u, pmaxsw: v.i16x8_max_s, pmaxud: v.i32x4_max_u, pmaxsd: v.i32x4_max_s,
-    pminub: v.i8x16_min_u, pminsb: v.i8x16_min_s, pminuw: v.i16x8_min_u, pminsw: v.i16x8_min_s, pminud: v.i32x4_min_u, pminsd: v.i32x4_min_s,
-    pcmpeqb: v.i8x16_eq, pcmpeqw: v.i16x8_eq, pcmpeqd: v.i32x4_eq, pcmpeqq: v.i64x2_eq,
-    pcmpgtb: v.i8x16_gt_s, pcmpgtw: v.i16x8_gt_s, pcmpgtd: v.i32x4_gt_s, pcmpgtq: v.i64x2_gt_s,
-    pand: v.and, por: v.or, pxor: v.xor,
+    paddb: v.i8x16_add,
+    paddw: v.i16x8_add,
+    paddd: v.i32x4_add,
+    paddq: v.i64x2_add,
+    psubb: v.i8x16_sub,
+    psubw: v.i16x8_sub,
+    psubd: v.i32x4_sub,
+    psubq: v.i64x2_sub,
+    paddsb: v.i8x16_add_sat_s,
+    paddsw: v.i16x8_add_sat_s,
+    paddusb: v.i8x16_add_sat_u,
+    paddusw: v.i16x8_add_sat_u,
+    psubsb: v.i8x16_sub_sat_s,
+    psubsw: v.i16x8_sub_sat_s,
+    psubusb: v.i8x16_sub_sat_u,
+    psubusw: v.i16x8_sub_sat_u,
+    pmullw: v.i16x8_mul,
+    pmulld: v.i32x4_mul,
+    pmaddwd: v.i32x4_dot_i16x8_s,
+    pavgb: v.i8x16_avgr_u,
+    pavgw: v.i16x8_avgr_u,
+    pmaxub: v.i8x16_max_u,
+    pmaxsb: v.i8x16_max_s,
+    pmaxuw: v.i16x8_max_u,
+    pmaxsw: v.i16x8_max_s,
+    pmaxud: v.i32x4_max_u,
+    pmaxsd: v.i32x4_max_s,
+    pminub: v.i8x16_min_u,
+    pminsb: v.i8x16_min_s,
+    pminuw: v.i16x8_min_u,
+    pminsw: v.i16x8_min_s,
+    pminud: v.i32x4_min_u,
+    pminsd: v.i32x4_min_s,
+    pcmpeqb: v.i8x16_eq,
+    pcmpeqw: v.i16x8_eq,
+    pcmpeqd: v.i32x4_eq,
+    pcmpeqq: v.i64x2_eq,
+    pcmpgtb: v.i8x16_gt_s,
+    pcmpgtw: v.i16x8_gt_s,
+    pcmpgtd: v.i32x4_gt_s,
+    pcmpgtq: v.i64x2_gt_s,
+    pand: v.and,
+    por: v.or,
+    pxor: v.xor,
   };
   for (const [op, f] of Object.entries(lanewise)) binary(ops, op, f);
   binary(ops, "pandn", (a, b) => v.andnot(b, a));
@@ -158,7 +208,12 @@ export function register(ops: OpTable): void {
     for (let i = 0; i < 8 / size; i++) out.push(first + i, second + i);
     return out;
   };
-  for (const [suffix, size] of [["bw", 1], ["wd", 2], ["dq", 4], ["qdq", 8]] as const) {
+  for (const [suffix, size] of [
+    ["bw", 1],
+    ["wd", 2],
+    ["dq", 4],
+    ["qdq", 8],
+  ] as const) {
     const n = 16 / size;
     binary(ops, `punpckl${suffix}`, (a, b) => shuf(a, b, size, ...seq(size, 0, n)));
     binary(
@@ -190,7 +245,9 @@ export function register(ops: OpTable): void {
     );
   shufImm("pshufd", (_a, b, m) => shuf(b, b, 4, pick(m, 0), pick(m, 1), pick(m, 2), pick(m, 3)));
   shufImm("pshuflw", (_a, b, m) => shuf(b, b, 2, pick(m, 0), pick(m, 1), pick(m, 2), pick(m, 3), 4, 5, 6, 7));
-  shufImm("pshufhw", (_a, b, m) => shuf(b, b, 2, 0, 1, 2, 3, 4 + pick(m, 0), 4 + pick(m, 1), 4 + pick(m, 2), 4 + pick(m, 3)));
+  shufImm("pshufhw", (_a, b, m) =>
+    shuf(b, b, 2, 0, 1, 2, 3, 4 + pick(m, 0), 4 + pick(m, 1), 4 + pick(m, 2), 4 + pick(m, 3)),
+  );
   shufImm("shufps", (a, b, m) => shuf(a, b, 4, pick(m, 0), pick(m, 1), 4 + pick(m, 2), 4 + pick(m, 3)));
   shufImm("shufpd", (a, b, m) => shuf(a, b, 8, m & 1, 2 + ((m >> 1) & 1)));
   def(
@@ -221,7 +278,11 @@ export function register(ops: OpTable): void {
       }
       const b = src128(x, 1);
       if (n < 16) x.writeXmm(0, shuf(b, x.readXmm(0), 1, ...Array.from({ length: 16 }, (_, i) => i + n)));
-      else x.writeXmm(0, shuf(x.readXmm(0), zero128(), 1, ...Array.from({ length: 16 }, (_, i) => Math.min(i + n - 16, 16))));
+      else
+        x.writeXmm(
+          0,
+          shuf(x.readXmm(0), zero128(), 1, ...Array.from({ length: 16 }, (_, i) => Math.min(i + n - 16, 16))),
+        );
     },
     true,
   );
@@ -234,14 +295,27 @@ export function register(ops: OpTable): void {
   shift(ops, "psrlq", 64, "r", v.i64x2_shr_u);
   shift(ops, "psraw", 16, "a", v.i16x8_shr_s);
   shift(ops, "psrad", 32, "a", v.i32x4_shr_s);
-  def(ops, "pslldq", (x) => {
-    const n = Math.min(immByte(x), 16);
-    x.writeXmm(0, shuf(zero128(), x.readXmm(0), 1, ...Array.from({ length: 16 }, (_, i) => (i < n ? 0 : 16 + i - n))));
-  }, true);
-  def(ops, "psrldq", (x) => {
-    const n = Math.min(immByte(x), 16);
-    x.writeXmm(0, shuf(x.readXmm(0), zero128(), 1, ...Array.from({ length: 16 }, (_, i) => Math.min(i + n, 16))));
-  }, true);
+  def(
+    ops,
+    "pslldq",
+    (x) => {
+      const n = Math.min(immByte(x), 16);
+      x.writeXmm(
+        0,
+        shuf(zero128(), x.readXmm(0), 1, ...Array.from({ length: 16 }, (_, i) => (i < n ? 0 : 16 + i - n))),
+      );
+    },
+    true,
+  );
+  def(
+    ops,
+    "psrldq",
+    (x) => {
+      const n = Math.min(immByte(x), 16);
+      x.writeXmm(0, shuf(x.readXmm(0), zero128(), 1, ...Array.from({ length: 16 }, (_, i) => Math.min(i + n, 16))));
+    },
+    true,
+  );
 
   // Insert and extract. pextrw has a register form from MMX too; pextrb/w write zero-extended registers.
   def(

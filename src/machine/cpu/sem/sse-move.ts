@@ -2,7 +2,21 @@
 import { c32, i32, i64, v, type Expr } from "../../wasm/expr.js";
 import { K, RDI, DS } from "../insn.js";
 import type { OpTable, Sem } from "./context.js";
-import { callStatus, def, isMem, isMmx, kind, lo64, low, low32, mmxEnter, putGpr, putMmx, shuf, src64 } from "./fp-util.js";
+import {
+  callStatus,
+  def,
+  isMem,
+  isMmx,
+  kind,
+  lo64,
+  low,
+  low32,
+  mmxEnter,
+  putGpr,
+  putMmx,
+  shuf,
+  src64,
+} from "./fp-util.js";
 
 function move128(ops: OpTable, op: string, aligned: boolean): void {
   def(ops, op, (x) => {

@@ -2,7 +2,22 @@
 import { c32, c64, i32, i64, select, v, type Expr } from "../../wasm/expr.js";
 import { CF, ZF } from "../flags.js";
 import type { OpTable } from "./context.js";
-import { at32, def, immByte, isMem, low, low32, result32, result128, shuf, src128, src16, src32, src64, zero128 } from "./fp-util.js";
+import {
+  at32,
+  def,
+  immByte,
+  isMem,
+  low,
+  low32,
+  result32,
+  result128,
+  shuf,
+  src128,
+  src16,
+  src32,
+  src64,
+  zero128,
+} from "./fp-util.js";
 import { AT } from "./helpers-fp.js";
 
 function blend(ops: OpTable, op: string, size: number): void {
@@ -13,7 +28,10 @@ function blend(ops: OpTable, op: string, size: number): void {
       const b = src128(x, 1);
       const n = 16 / size;
       const m = immByte(x);
-      x.writeXmm(0, shuf(x.readXmm(0), b, size, ...Array.from({ length: n }, (_, i) => ((m >> (i % 8)) & 1 ? n + i : i))));
+      x.writeXmm(
+        0,
+        shuf(x.readXmm(0), b, size, ...Array.from({ length: n }, (_, i) => ((m >> (i % 8)) & 1 ? n + i : i))),
+      );
     },
     true,
   );
@@ -57,7 +75,10 @@ export function register(ops: OpTable): void {
   const extend = (name: string, steps: ((e: Expr) => Expr)[], ratio: 2 | 4 | 8): void => {
     def(ops, name, (x) => {
       const e = ratio === 2 ? low(src64(x, 1)) : ratio === 4 ? low32(src32(x, 1)) : low32(src16(x, 1));
-      x.writeXmm(0, steps.reduce((a, f) => f(a), e));
+      x.writeXmm(
+        0,
+        steps.reduce((a, f) => f(a), e),
+      );
     });
   };
   for (const s of ["s", "z"] as const) {

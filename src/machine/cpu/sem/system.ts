@@ -28,5 +28,7 @@ export function register(ops: OpTable): void {
     x.setGprSized(RCX, 4, state32(TSC_AUX));
   });
   // Accesses are made in program order; there are no caches.
-  define(ops, "mfence lfence sfence clflush", () => undefined);
+  define(ops, "mfence lfence sfence", () => undefined);
+  // "A memory operand of one byte, as far as faults and access rights are concerned" (SDM, CLFLUSH).
+  define(ops, "clflush", (x) => void x.load(x.ea(), 1));
 }

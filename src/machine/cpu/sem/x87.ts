@@ -21,13 +21,19 @@ function int32(x: Sem): Expr {
 function memSize(x: Sem): number {
   return x.insn.ops[0]?.size ?? 0;
 }
+/** A helper that stores to guest memory. */
+function stores(x: Sem, name: string, args: readonly Expr[]): void {
+  callStatus(x, name, args);
+  x.helperStored();
+}
 /** The ST(i) operand: the last one where the decoder lists ST(0) too. */
 function lastSt(x: Sem): Expr {
   return x.regNumber(x.insn.ops.length - 1);
 }
 
 export function register(ops: OpTable): void {
-  const simple = (op: string, fn: string, ...args: number[]): void => def(ops, op, (x) => callStatus(x, fn, args.map(c32)));
+  const simple = (op: string, fn: string, ...args: number[]): void =>
+    def(ops, op, (x) => callStatus(x, fn, args.map(c32)));
 
   for (const [name, code] of Object.entries(ARITH)) {
     def(ops, `f${name}`, (x) => {
@@ -41,7 +47,10 @@ export function register(ops: OpTable): void {
   }
   // fdivp and fsubp are covered above: the names are formed as f + sub + p, f + subr + p.
 
-  for (const [op, pops] of [["fcom", 0], ["fcomp", 1]] as const)
+  for (const [op, pops] of [
+    ["fcom", 0],
+    ["fcomp", 1],
+  ] as const)
     def(ops, op, (x) => {
       if (isMem(x, 0)) {
         const size = memSize(x);
@@ -54,7 +63,12 @@ export function register(ops: OpTable): void {
   def(ops, "fucomp", (x) => callStatus(x, "x87Com", [lastSt(x), c32(1), c32(1)]));
   simple("fcompp", "x87Com", 1, 0, 2);
   simple("fucompp", "x87Com", 1, 1, 2);
-  for (const [op, quiet, pops] of [["fcomi", 0, 0], ["fcomip", 0, 1], ["fucomi", 1, 0], ["fucomip", 1, 1]] as const)
+  for (const [op, quiet, pops] of [
+    ["fcomi", 0, 0],
+    ["fcomip", 0, 1],
+    ["fucomi", 1, 0],
+    ["fucomip", 1, 1],
+  ] as const)
     def(ops, op, (x) => {
       callStatus(x, "x87Comi", [lastSt(x), c32(quiet), c32(pops)]);
       // An unmasked exception leaves the flags alone.
@@ -77,24 +91,29 @@ export function register(ops: OpTable): void {
     const [m, se] = load80(x);
     return callStatus(x, "x87Fld80", [m, se]);
   });
-  def(ops, "fild", (x) => callStatus(x, "x87Fild", [memSize(x) === 8 ? x.let(x.load(x.ea(), 8)) : x.let(i64.extend_s(int32(x)))]));
+  def(ops, "fild", (x) =>
+    callStatus(x, "x87Fild", [memSize(x) === 8 ? x.let(x.load(x.ea(), 8)) : x.let(i64.extend_s(int32(x)))]),
+  );
   def(ops, "fbld", (x) => {
     const [m, se] = load80(x);
     callStatus(x, "x87Fbld", [m, se]);
   });
   ["fld1", "fldl2t", "fldl2e", "fldpi", "fldlg2", "fldln2", "fldz"].forEach((op, n) => simple(op, "x87Const", n));
 
-  for (const [op, pops] of [["fst", 0], ["fstp", 1]] as const)
+  for (const [op, pops] of [
+    ["fst", 0],
+    ["fstp", 1],
+  ] as const)
     def(ops, op, (x) => {
       if (!isMem(x, 0)) return callStatus(x, "x87FstSt", [lastSt(x), c32(pops)]);
       const size = memSize(x);
-      return callStatus(x, "x87Store", [x.ea(), c32(size === 4 ? 0 : size === 8 ? 1 : 2), c32(pops)]);
+      return stores(x, "x87Store", [x.ea(), c32(size === 4 ? 0 : size === 8 ? 1 : 2), c32(pops)]);
     });
   const intFormat = (x: Sem): number => (memSize(x) === 2 ? 0 : memSize(x) === 8 ? 2 : 1);
-  def(ops, "fist", (x) => callStatus(x, "x87Store", [x.ea(), c32(3 + intFormat(x)), c32(0)]));
-  def(ops, "fistp", (x) => callStatus(x, "x87Store", [x.ea(), c32(3 + intFormat(x)), c32(1)]));
-  def(ops, "fisttp", (x) => callStatus(x, "x87Store", [x.ea(), c32(7 + intFormat(x)), c32(1)]));
-  def(ops, "fbstp", (x) => callStatus(x, "x87Store", [x.ea(), c32(6), c32(1)]));
+  def(ops, "fist", (x) => stores(x, "x87Store", [x.ea(), c32(3 + intFormat(x)), c32(0)]));
+  def(ops, "fistp", (x) => stores(x, "x87Store", [x.ea(), c32(3 + intFormat(x)), c32(1)]));
+  def(ops, "fisttp", (x) => stores(x, "x87Store", [x.ea(), c32(7 + intFormat(x)), c32(1)]));
+  def(ops, "fbstp", (x) => stores(x, "x87Store", [x.ea(), c32(6), c32(1)]));
 
   def(ops, "fxch", (x) => callStatus(x, "x87Fxch", [lastSt(x)]));
   def(ops, "ffree", (x) => callStatus(x, "x87Stack", [c32(0), lastSt(x)]));
@@ -129,11 +148,11 @@ export function register(ops: OpTable): void {
   def(ops, "fnclex", (x) => x.helperVoid("x87Clex", []));
   def(ops, "fninit", (x) => x.helperVoid("x87Init", []));
   const env = (op: string, fn: string, full: number): void =>
-    def(ops, op, (x) => callStatus(x, fn, [x.ea(), c32(x.insn.osize === 2 ? 2 : 4), c32(full)]));
+    def(ops, op, (x) => (full < 2 ? stores : callStatus)(x, fn, [x.ea(), c32(x.insn.osize === 2 ? 2 : 4), c32(full & 1)]));
   env("fnstenv", "x87StoreEnv", 0);
   env("fnsave", "x87StoreEnv", 1);
-  env("fldenv", "x87LoadEnv", 0);
-  env("frstor", "x87LoadEnv", 1);
+  env("fldenv", "x87LoadEnv", 2);
+  env("frstor", "x87LoadEnv", 3);
   // fwait raises #NM only with CR0.MP and TS both set; the mode word has one bit for "off", which serves here too.
   for (const op of ["wait", "fwait"]) simple(op, "x87Wait");
   simple("emms", "x87Emms");

@@ -53,6 +53,11 @@ export interface FlagFlow {
   readonly liveOut: Uint8Array;
   /** The flags at the start, by the paths inside the region (an entry also has those in the state block). */
   readonly at: readonly Flags[];
+  /**
+   * Loop heads whose flags are those of `at` only when reached along a back edge; whoever else comes leaves its flags in the state
+   * block, and the budget with them, which tells the two apart (FlagState.since).
+   */
+  readonly checkpoint: Uint8Array;
 }
 
 /** The end of the block is an exit (or may be one, where the budget is checked). */
@@ -82,6 +87,18 @@ export function writes(insn: Insn, shape: Shape): number {
   return m;
 }
 
+/** General registers that an instruction writes more than once. */
+function twice(insn: Insn, shape: Shape): number {
+  let once = shape.writesFixed;
+  let again = 0;
+  insn.ops.forEach((o, i) => {
+    if (o.kind !== K.GPR || (shape.writesOperands & (1 << i)) === 0) return;
+    again |= once & (1 << o.reg);
+    once |= 1 << o.reg;
+  });
+  return again;
+}
+
 /** General registers that an expression reads. */
 export function registersIn(e: Expr | undefined): number {
   if (!e) return 0;
@@ -99,8 +116,12 @@ function gprValue(n: number, size: number, high: boolean): Expr {
   return size === 4 ? w : i32.and(w, c32(size === 2 ? 0xffff : 0xff));
 }
 
-/** A symbolic component for this instruction, over the registers as they are after it; undefined if it needs a value that is gone. */
-function instantiate(e: Expr | undefined, insn: Insn, gone: number): Expr | undefined {
+/**
+ * A symbolic component for this instruction, over the registers as they are after it; undefined if it needs a value that is gone.
+ * @param gone registers that the instruction writes
+ * @param unclear those of them that it writes twice
+ */
+function instantiate(e: Expr | undefined, insn: Insn, gone: number, unclear: number): Expr | undefined {
   if (!e) return undefined;
   if (e.n === N.LOCAL) {
     const kind = e.code & 0xf000;
@@ -114,13 +135,13 @@ function instantiate(e: Expr | undefined, insn: Insn, gone: number): Expr | unde
       const size = insn.ops[0]?.size ?? 4;
       return c32(size === 1 ? insn.imm & 0xff : size === 2 ? insn.imm & 0xffff : insn.imm);
     }
-    if (o.kind !== K.GPR || (kind === SYMBOL.OLD && (gone & (1 << o.reg)) !== 0)) return undefined;
+    if (o.kind !== K.GPR || ((kind === SYMBOL.OLD ? gone : unclear) & (1 << o.reg)) !== 0) return undefined;
     return gprValue(o.reg, o.size, o.high);
   }
   if (e.args.length === 0) return e;
   const args: Expr[] = [];
   for (const x of e.args) {
-    const y = instantiate(x, insn, gone);
+    const y = instantiate(x, insn, gone, unclear);
     if (!y) return undefined;
     args.push(y);
   }
@@ -132,6 +153,40 @@ export function cut(op: number, e: Expr): Expr {
   const size = op & 3;
   if (size === 3) return e;
   return i64.and(e, size === 2 ? c64(-1, 0) : c64(size === 1 ? 0xffff : 0xff));
+}
+
+const LOW32 = c64(-1, 0);
+
+/** An i32 as i64; a register's low part straight from the register, so that nothing is computed before it is needed. */
+function widened(e: Expr): Expr {
+  if (e.t === "i64") return e;
+  const wrap = (x: Expr | undefined): Expr | undefined =>
+    x && x.n === N.OP && x.code === 0xa7 && x.args[0]?.n === N.LOCAL ? x.args[0] : undefined;
+  const whole = wrap(e);
+  if (whole) return i64.and(whole, LOW32);
+  const m = e.args[1];
+  const part = e.n === N.OP && e.code === 0x71 && m?.n === N.I32 ? wrap(e.args[0]) : undefined;
+  if (part && m && m.lo >= 0) return i64.and(part, c64(m.lo, 0));
+  return i64.extend_u(e);
+}
+
+/**
+ * What a flag-setting instruction leaves the flags made of, over the guest registers as they are after it and constants; a component
+ * that needs anything else is missing.
+ */
+export function symbolicFlags(insn: Insn, shape: Shape): Flags {
+  const { op } = shape;
+  const w = writes(insn, shape);
+  const unclear = twice(insn, shape);
+  const value = (e: Expr | undefined): Expr | undefined => {
+    const x = instantiate(e, insn, w, unclear);
+    return x && widened(x);
+  };
+  const f: Flags = { op, a: value(shape.a), b: value(shape.b), r: value(shape.r) };
+  const kind = op >> 2;
+  if (!f.a && f.b && f.r && (kind === CC.ADD || kind === CC.SUB))
+    f.a = cut(op, kind === CC.ADD ? i64.sub(f.r, f.b) : i64.add(f.r, f.b));
+  return f;
 }
 
 function same(x: Expr | undefined, y: Expr | undefined): boolean {
@@ -157,22 +212,14 @@ function leaves(b: Block): { flags: Flags | undefined; written: number } {
       written |= w;
       continue;
     }
-    const op = shape.op;
-    // A partial write of a register changes all of it; the new value of an operand is read back at its size.
-    const value = (e: Expr | undefined): Expr | undefined => {
-      const x = instantiate(e, insn, w);
-      if (!x || (registersIn(x) & written) !== 0) return undefined;
-      if (x.t === "i64") return x;
-      return i64.extend_u(x);
-    };
-    const f: Flags = { op, a: value(shape.a), b: value(shape.b), r: value(shape.r) };
-    const kind = op >> 2;
-    if (!f.a && f.b && f.r && (kind === CC.ADD || kind === CC.SUB))
-      f.a = cut(op, kind === CC.ADD ? i64.sub(f.r, f.b) : i64.add(f.r, f.b));
-    const need = needs(op);
-    if ((need & NEED_A) === 0) f.a = undefined;
-    if ((need & NEED_B) === 0) f.b = undefined;
-    if ((need & NEED_R) === 0) f.r = undefined;
+    const f = symbolicFlags(insn, shape);
+    const need = needs(f.op);
+    const past = written;
+    const kept = (e: Expr | undefined, which: number): Expr | undefined =>
+      (need & which) !== 0 && e && (registersIn(e) & past) === 0 ? e : undefined;
+    f.a = kept(f.a, NEED_A);
+    f.b = kept(f.b, NEED_B);
+    f.r = kept(f.r, NEED_R);
     return { flags: f, written };
   }
   return { flags: undefined, written };
@@ -188,8 +235,14 @@ export function flagFlow(
   const use = new Uint8Array(n);
   const kill = new Uint8Array(n);
   const end = new Uint8Array(n);
+  /** Reads the flags that it is entered with: there a run-time operation is better than two descriptions. */
+  const looks = new Uint8Array(n);
   for (const b of blocks) {
     const i = b.index;
+    for (const x of b.shapes) {
+      if (x.reads) looks[i] = 1;
+      if (x.sets !== 0) break;
+    }
     for (const x of b.shapes) {
       if (x.reads || (precise && x.leaves)) {
         use[i] = 1;
@@ -227,7 +280,23 @@ export function flagFlow(
   const entry = new Uint8Array(n);
   for (const t of s.targets) entry[t - 1] = 1;
   const own = blocks.map(leaves);
-  const into: Flags[] = blocks.map(() => none(UNSEEN));
+  /** What comes along loops' back edges, and along all others. */
+  const back: Flags[] = blocks.map(() => none(UNSEEN));
+  const fore: Flags[] = blocks.map(() => none(UNSEEN));
+  const either = (i: number): boolean =>
+    entry[i] === 1 ||
+    (looks[i] === 0 && back[i]?.op !== UNSEEN && fore[i]?.op !== back[i]?.op && (back[i] as Flags).op >= 0);
+  const inOf = (i: number): Flags => {
+    const b = back[i] as Flags;
+    const f = fore[i] as Flags;
+    if (b.op === UNSEEN) return f;
+    if (b.op === DYNAMIC) return b;
+    if (f.op === UNSEEN || f.op !== b.op) return either(i) ? b : none(DYNAMIC);
+    if (entry[i] === 1) return b;
+    const m = { ...b };
+    meet(m, f);
+    return m;
+  };
   for (let changed = true; changed; ) {
     changed = false;
     for (const b of order) {
@@ -235,9 +304,9 @@ export function flagFlow(
       const mine = own[i] as { flags: Flags | undefined; written: number };
       let out = mine.flags;
       if (!out) {
-        const x = into[i] as Flags;
-        // An entry passes on either flag state.
-        if (entry[i] === 1) out = none(DYNAMIC);
+        const x = inOf(i);
+        // Where the flags are either of two descriptions, a block that does not set them passes on a run-time value.
+        if (either(i)) out = none(DYNAMIC);
         else if (x.op < 0) out = x;
         else {
           const kept = (e: Expr | undefined): Expr | undefined =>
@@ -246,24 +315,39 @@ export function flagFlow(
         }
       }
       if (out.op === UNSEEN) continue;
-      for (const t of b.succ) {
-        const x = into[t] as Flags;
-        if (x.op === UNSEEN) {
-          into[t] = { ...out };
-          changed = true;
-        } else if (x.op !== out.op) {
-          if (x.op !== DYNAMIC) {
-            into[t] = none(DYNAMIC);
-            changed = true;
-          }
-        } else
-          for (const c of ["a", "b", "r"] as const)
-            if (x[c] && !same(x[c], out[c])) {
-              x[c] = undefined;
-              changed = true;
-            }
-      }
+      for (const t of b.succ) if (meet((isBackEdge(s, i, t) ? back : fore)[t] as Flags, out)) changed = true;
     }
   }
-  return { liveIn, liveOut, at: into };
+  const checkpoint = new Uint8Array(n);
+  for (let i = 0; i < n; i++) if (s.isLoop[i + 1] === 1 && either(i)) checkpoint[i] = 1;
+  return { liveIn, liveOut, at: blocks.map((b) => inOf(b.index)), checkpoint };
+}
+
+/** Lower `x` to what it has in common with `y`; true if that changed it. */
+function meet(x: Flags, y: Flags): boolean {
+  if (x.op === UNSEEN) {
+    x.op = y.op;
+    x.a = y.a;
+    x.b = y.b;
+    x.r = y.r;
+    return y.op !== UNSEEN;
+  }
+  if (x.op === DYNAMIC || y.op === UNSEEN) return false;
+  if (x.op !== y.op) {
+    x.op = DYNAMIC;
+    x.a = x.b = x.r = undefined;
+    return true;
+  }
+  let changed = false;
+  for (const c of ["a", "b", "r"] as const)
+    if (x[c] && !same(x[c], y[c])) {
+      x[c] = undefined;
+      changed = true;
+    }
+  return changed;
+}
+
+/** An edge from a loop's body to its head (block indices). */
+export function isBackEdge(s: Structure, from: number, to: number): boolean {
+  return (s.rpo[to + 1] as number) <= (s.rpo[from + 1] as number) && s.dominates(to + 1, from + 1);
 }

@@ -12,7 +12,7 @@ import type { Va } from "../api.js";
 import { K } from "../insn.js";
 import type { Helpers } from "../sem/base.js";
 import type { OpTable } from "../sem/context.js";
-import { DYNAMIC, flagFlow, type FlagFlow } from "./flow.js";
+import { DYNAMIC, flagFlow, isBackEdge, NEED_A, NEED_B, NEED_R, needs, type FlagFlow, type Flags } from "./flow.js";
 import { grow, ranges, type Block, type Graph } from "./grow.js";
 import { TranslatorSem, type FlagState, type Leave } from "./sem.js";
 import { shapesFor } from "./shape.js";
@@ -150,6 +150,18 @@ class RegionWriter {
     );
   }
 
+  private isEntry(x: number): boolean {
+    return this.s.targets.includes(x);
+  }
+  /** Flags that go along this edge go through the state block. */
+  private checkpoints(from: number, to: number): boolean {
+    return (
+      from !== 0 &&
+      this.flow.checkpoint[to - 1] === 1 &&
+      this.flow.liveIn[to - 1] === 1 &&
+      !isBackEdge(this.s, from - 1, to - 1)
+    );
+  }
   private isJoin(x: number): boolean {
     return this.s.isMerge[x] === 1 || this.s.isLoop[x] === 1;
   }
@@ -157,9 +169,14 @@ class RegionWriter {
   private block(b: Block, flags: FlagState | undefined): void {
     const { code, sem, flow } = this;
     const x = b.index + 1;
-    if (this.isJoin(x) || !flags) sem.enterJoined(flow.liveIn[b.index] === 1, flow.opIn[b.index] as number);
-    else sem.setState(flags);
     const n = b.insns.length;
+    if (this.isJoin(x) || !flags)
+      sem.enterJoined(
+        flow.liveIn[b.index] === 1,
+        flow.at[b.index] as Flags,
+        this.isEntry(x) || flow.checkpoint[b.index] === 1 ? n : undefined,
+      );
+    else sem.enterInherited(flags, n);
     code.setLocal(sem.budget, i32.sub(local(sem.budget, "i32"), c32(n)));
     const live = this.liveness(b);
     let leave: Leave | undefined;
@@ -197,12 +214,15 @@ class RegionWriter {
     const { sem, flow } = this;
     let joins = false;
     let dynamic = false;
+    let missing = 0;
     for (const t of b.succ) {
-      if (flow.liveIn[t] !== 1 || !this.isJoin(t + 1)) continue;
+      if (flow.liveIn[t] !== 1 || !this.isJoin(t + 1) || this.checkpoints(b.index + 1, t + 1)) continue;
       joins = true;
-      if (flow.opIn[t] === DYNAMIC) dynamic = true;
+      const f = flow.at[t] as Flags;
+      if (f.op === DYNAMIC) dynamic = true;
+      else missing |= needs(f.op) & ((f.a ? 0 : NEED_A) | (f.b ? 0 : NEED_B) | (f.r ? 0 : NEED_R));
     }
-    if (joins) sem.join(dynamic);
+    if (joins) sem.join(dynamic, missing);
     const mine = sem.state;
     const flags = sem.inherited();
     switch (leave.kind) {
@@ -233,7 +253,7 @@ class RegionWriter {
     if (!t) return undefined;
     const x = t.index + 1;
     const forward = (this.s.rpo[x] as number) > (this.s.rpo[b.index + 1] as number);
-    return forward && this.s.isMerge[x] === 1 ? (this.blockLabel[x] as number) : undefined;
+    return forward && this.s.isMerge[x] === 1 && !this.checkpoints(b.index + 1, x) ? (this.blockLabel[x] as number) : undefined;
   }
 
   private edge(b: Block, va: Va, flags: FlagState): void {
@@ -250,13 +270,21 @@ class RegionWriter {
       sem.setState(flags);
       sem.leaveTo(c64n((this.graph.blocks[to - 1] as Block).va));
       code.end();
+      if (this.checkpoints(from, to)) this.mark(flags);
       if (s.dominates(to, from)) code.br(this.loopLabel[to] as number);
       else {
         code.setLocal(this.label, c32(s.targets.indexOf(to)));
         code.br(this.loopLabel[0] as number);
       }
-    } else if (s.isMerge[to] === 1) code.br(this.blockLabel[to] as number);
+      return;
+    }
+    if (this.checkpoints(from, to)) this.mark(flags);
+    if (s.isMerge[to] === 1) code.br(this.blockLabel[to] as number);
     else this.tree(to, flags);
+  }
+  private mark(flags: FlagState): void {
+    this.sem.setState(flags);
+    this.sem.checkpoint();
   }
 
   private branch(b: Block, cond: Expr, target: Va, held: readonly number[], flags: FlagState): void {

@@ -15,6 +15,7 @@ import {
   GPR,
   MODE_SPACE,
   RIP,
+  SMC_PENDING,
   TLB,
   TLB_ARRAY_SIZE,
   TLB_ENTRIES,
@@ -27,7 +28,7 @@ import { CC } from "../flags.js";
 import { BASE_RIP, K, type Insn } from "../insn.js";
 import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
 import type { Rmw } from "../sem/context.js";
-import { DYNAMIC } from "./flow.js";
+import { cut, DYNAMIC, FIRST_GPR, NEED_A, NEED_B, NEED_R, needs, registersIn, symbolicFlags, UNSEEN, writes, type Flags } from "./flow.js";
 import { relativeTarget } from "./grow.js";
 import type { Shape } from "./shape.js";
 
@@ -42,8 +43,16 @@ export interface FlagState {
   readonly a?: Expr | undefined;
   readonly b?: Expr | undefined;
   readonly r?: Expr | undefined;
-  /** Held in A, B, R in the form that a join expects. */
-  readonly joined: boolean;
+  /** Guest registers that the components read (bit n). */
+  readonly registers: number;
+  /** The same made of guest registers and constants as far as these still have it: better on cold paths, as it keeps nothing alive. */
+  readonly cold?: Flags | undefined;
+  readonly coldRegisters?: number;
+  /**
+   * At an entry that is also reached inside the region: this description holds unless nothing has run yet since the region was entered.
+   * That is so if the budget, with these instructions given back, is still what the state block has.
+   */
+  readonly since?: number | undefined;
   /** Locals that this block took for it. */
   readonly owned: readonly number[];
 }
@@ -56,8 +65,9 @@ export type Leave =
   /** Already left. */
   | { readonly kind: "gone" };
 
-const MEMORY_STATE: FlagState = { op: IN_MEMORY, joined: true, owned: [] };
-const DEAD_STATE: FlagState = { op: DEAD, joined: true, owned: [] };
+const MEMORY_STATE: FlagState = { op: IN_MEMORY, registers: 0, owned: [] };
+const DEAD_STATE: FlagState = { op: DEAD, registers: 0, owned: [] };
+const DYNAMIC_STATE: FlagState = { op: DYNAMIC, registers: 0, owned: [] };
 /** A description larger than this is computed. */
 const MAX_TREE = 40;
 
@@ -89,12 +99,14 @@ export class TranslatorSem extends BaseSem {
   /** Anyone looks at the flags after this instruction. */
   private live = true;
   private merging = false;
+  private shape: Shape | undefined;
   private baseDepth = 0;
   private leaving: Leave | undefined;
 
   constructor(code: Code, mode: number, helpers: Helpers, xmmNeeded: readonly boolean[], private readonly missLeaves: boolean) {
     super(code, mode, helpers);
     for (let i = 0; i < 16; i++) this.gprs.push(code.newLocal("i64"));
+    if (this.gprs[0] !== FIRST_GPR) throw new Error("translator: registers' locals moved");
     this.flagA = code.newLocal("i64");
     this.flagB = code.newLocal("i64");
     this.flagR = code.newLocal("i64");
@@ -114,6 +126,15 @@ export class TranslatorSem extends BaseSem {
     this.merging = shape.merges && !live;
     this.baseDepth = this.code.depth;
     this.leaving = undefined;
+    const state = this.state;
+    if (state.since !== undefined && (shape.sets === 2 || (shape.reads && !this.merging) || insn.op.startsWith("rdtsc")))
+      this.toDynamic();
+    else if ((state.registers !== 0 || state.cold) && (shape.writesOperands | shape.writesFixed) !== 0) {
+      const written = writes(insn, shape);
+      if ((state.registers & written) !== 0) this.rescue(state.registers & written);
+      if (state.cold && ((state.coldRegisters ?? 0) & written) !== 0) this.coolOff(written);
+    }
+    this.shape = shape;
     shape.def.emit(this);
     return this.leaving;
   }
@@ -177,8 +198,8 @@ export class TranslatorSem extends BaseSem {
   override imm64(): Expr {
     return c64(this.insn.imm, this.insn.immHi);
   }
-  override regNumber(i: number): Expr {
-    return c32(this.insn.ops[i]?.reg ?? 0);
+  protected override numberOf(_i: number, reg: number): Expr {
+    return c32(reg);
   }
 
   // ---- registers ----
@@ -213,7 +234,20 @@ export class TranslatorSem extends BaseSem {
     return i64.load(c32(0), FPR + 16 * (this.insn.ops[i]?.reg ?? 0));
   }
   override writeMmx(i: number, e: Expr): void {
-    this.code.store(8, c32(0), e, FPR + 16 * (this.insn.ops[i]?.reg ?? 0));
+    const at = FPR + 16 * (this.insn.ops[i]?.reg ?? 0);
+    this.code.store(8, c32(0), e, at);
+    this.code.store(2, c32(0), c32(0xffff), at + 8);
+  }
+  /** Those that the region names are in locals; of the others the state block's copy is the current one. */
+  override syncXmm(): void {
+    this.xmms.forEach((l, n) => {
+      if (l >= 0) this.code.store(16, c32(0), this.xmm(n), XMM + n * 16);
+    });
+  }
+  override reloadXmm(): void {
+    this.xmms.forEach((l, n) => {
+      if (l >= 0) this.setXmm(n, v.load(c32(0), XMM + n * 16));
+    });
   }
 
   // ---- addresses ----
@@ -311,6 +345,14 @@ export class TranslatorSem extends BaseSem {
     const status = this.let(call(this.helpers.index(name), "i32", args));
     for (const n of regs) this.setGpr(n, i64.load(c32(0), GPR + n * 8));
     this.checkStatus(status);
+    this.helperStored();
+  }
+  /** A helper may write code, of this region too: go on through the dispatcher then. */
+  override helperStored(): void {
+    this.code.if(i32.load(c32(0), SMC_PENDING), false);
+    this.code.store(4, c32(0), c32(0), SMC_PENDING);
+    this.leave(c64n(this.next), this.remaining - 1);
+    this.code.end();
   }
   protected override afterSlowStore(): void {}
 
@@ -356,81 +398,142 @@ export class TranslatorSem extends BaseSem {
   private rLocal = (): Expr => local(this.flagR, "i64");
   private opLocal = (): Expr => local(this.flagOp, "i32");
 
-  /** Start a block: flags as a join left them. */
-  enterJoined(live: boolean, op: number): void {
-    this.state = !live ? DEAD_STATE : this.joinedState(op);
+  /** Start a block at a join. `count`: its instructions, if it is also an entry. */
+  enterJoined(live: boolean, flags: Flags, count: number | undefined): void {
+    if (!live) this.state = DEAD_STATE;
+    else if (flags.op === UNSEEN) this.state = MEMORY_STATE;
+    else if (flags.op === DYNAMIC) this.state = DYNAMIC_STATE;
+    else {
+      const { op } = flags;
+      const need = needs(op);
+      const a = flags.a ?? (need & NEED_A ? this.aLocal() : undefined);
+      const b = flags.b ?? (need & NEED_B ? this.bLocal() : undefined);
+      let r = flags.r ?? (need & NEED_R ? this.rLocal() : undefined);
+      if (a && b && op >> 2 === CC.ADD) r = cut(op, i64.add(a, b));
+      if (a && b && op >> 2 === CC.SUB) r = cut(op, i64.sub(a, b));
+      const registers = registersIn(a) | registersIn(b) | registersIn(r);
+      for (let i = 0; i < 16; i++) if ((registers & (1 << i)) !== 0) this.gprUsed[i] = 1;
+      this.state = { op, a, b, r, registers, since: count, owned: [] };
+    }
+  }
+  /** Start a block that only one other leads to, with its flags. */
+  enterInherited(flags: FlagState, count: number): void {
+    this.state = flags.since === undefined ? flags : { ...flags, since: flags.since + count };
   }
   enterFromMemory(): void {
     this.state = MEMORY_STATE;
   }
-  private joinedState(op: number): FlagState {
-    if (op < 0) return { op: DYNAMIC, joined: true, owned: [] };
-    const kind = op >> 2;
-    const a = this.aLocal();
-    const b = this.bLocal();
-    const r = this.rLocal();
-    switch (kind) {
-      case CC.FLAGS:
-        return { op, a, joined: true, owned: [] };
-      case CC.ADD:
-        return { op, a, b, r: mask(op, i64.add(a, b)), joined: true, owned: [] };
-      case CC.SUB:
-        return { op, a, b, r: mask(op, i64.sub(a, b)), joined: true, owned: [] };
-      case CC.LOGIC:
-        return { op, r, joined: true, owned: [] };
-      case CC.INC:
-      case CC.DEC:
-        return { op, b, r, joined: true, owned: [] };
-      default:
-        return { op, a, b, r, joined: true, owned: [] };
-    }
-  }
-  /** Before control may reach a join that looks at the flags. */
-  join(dynamic: boolean): void {
-    const s = this.state;
+  /** Before control may reach joins that look at the flags. `missing`: components that one of them wants in their locals. */
+  join(dynamic: boolean, missing: number): void {
+    if (this.state.op === DYNAMIC) return;
+    if (this.state.op === DEAD) throw new Error("translator: dead flags reach a join");
     const code = this.code;
-    if (s.op === DYNAMIC) return;
-    if (s.op === DEAD) throw new Error("translator: dead flags reach a join");
-    if (s.op === IN_MEMORY) {
-      this.usesFlagOp = true;
+    if (this.state.op === IN_MEMORY) {
       if (!dynamic) throw new Error("translator: flags in memory reach a static join");
+      this.usesFlagOp = true;
       code.setLocal(this.flagOp, c32(-1));
       return;
     }
-    if (!s.joined) {
-      const want = this.joinedState(s.op);
-      const zero = c64(0);
-      if (want.a) code.setLocal(this.flagA, s.a ?? zero);
-      if (want.b) code.setLocal(this.flagB, s.b ?? zero);
-      if (want.r && want.r.n === N.LOCAL) code.setLocal(this.flagR, s.r ?? zero);
-      this.state = { ...want, owned: s.owned };
+    if (this.state.since !== undefined) {
+      if (!dynamic) throw new Error("translator: an entry's flags reach a static join");
+      this.toDynamic();
+      return;
     }
+    const s = this.state;
+    const need = dynamic ? needs(s.op) : missing;
+    const zero = c64(0);
+    if (need & NEED_A) this.assign(this.flagA, s.a ?? zero);
+    if (need & NEED_B) this.assign(this.flagB, s.b ?? zero);
+    if (need & NEED_R) this.assign(this.flagR, s.r ?? zero);
     if (dynamic) {
       this.usesFlagOp = true;
       code.setLocal(this.flagOp, c32(s.op));
     }
+  }
+  /** Leave the flags in the state block, with the budget as a mark of when. */
+  checkpoint(): void {
+    if (this.state.op === DYNAMIC) this.spillDynamic();
+    else this.spillFlags();
+    this.code.store(4, c32(0), local(this.budget, "i32"), BUDGET);
+  }
+  private assign(l: number, e: Expr): void {
+    if (e.n !== N.LOCAL || e.code !== l) this.code.setLocal(l, e);
+  }
+  /** Nothing has run since the region was entered. */
+  private untouched(since: number): Expr {
+    return i32.eq(i32.add(local(this.budget, "i32"), c32(since)), i32.load(c32(0), BUDGET));
+  }
+  /** Bring the flags into A, B, R, OP. */
+  private toDynamic(): void {
+    const s = this.state;
+    const { since } = s;
+    if (s.op === DYNAMIC) return;
+    this.state = { ...s, since: undefined };
+    this.join(true, 0);
+    if (since !== undefined)
+      this.code.setLocal(this.flagOp, select(this.untouched(since), c32(-1), c32(s.op)));
+    this.replaceState(DYNAMIC_STATE, []);
+  }
+  /** Registers change: cold components that read them are gone. */
+  private coolOff(written: number): void {
+    const f = this.state.cold as Flags;
+    const kept = (e: Expr | undefined): Expr | undefined => (e && (registersIn(e) & written) === 0 ? e : undefined);
+    const cold: Flags = { op: f.op, a: kept(f.a), b: kept(f.b), r: kept(f.r) };
+    this.state = {
+      ...this.state,
+      cold: cold.a || cold.b || cold.r ? cold : undefined,
+      coldRegisters: registersIn(cold.a) | registersIn(cold.b) | registersIn(cold.r),
+    };
+  }
+  /** The instruction changes registers that the description reads: keep their values. */
+  private rescue(lost: number): void {
+    const s = this.state;
+    const copies = new Map<number, number>();
+    const copy = (e: Expr): Expr => {
+      if (e.n === N.LOCAL) {
+        const n = e.code - FIRST_GPR;
+        if (n < 0 || n > 15 || (lost & (1 << n)) === 0) return e;
+        let l = copies.get(n);
+        if (l === undefined) {
+          copies.set(n, (l = this.code.newLocal("i64")));
+          this.code.setLocal(l, e);
+        }
+        return local(l, "i64");
+      }
+      return e.args.length === 0 ? e : { ...e, args: e.args.map(copy) };
+    };
+    const one = (e: Expr | undefined): Expr | undefined => (e ? copy(e) : undefined);
+    const a = one(s.a);
+    const b = one(s.b);
+    const r = one(s.r);
+    this.state = { ...s, a, b, r, registers: s.registers & ~lost, owned: [...s.owned, ...copies.values()] };
   }
   /** Write the flags to the state block, on the way out. */
   private spillFlags(): void {
     const s = this.state;
     if (s.op < 0) return;
     const code = this.code;
+    if (s.since !== undefined) code.if(i32.eqz(this.untouched(s.since)), true);
     const zero = c32(0);
-    let a = s.a;
+    const b = s.cold?.b ?? s.b;
+    const r = s.cold?.r ?? s.r;
+    let a = s.cold?.a ?? s.a;
     const kind = s.op >> 2;
     // The old value follows from the result, which is usually still there as a register.
-    if (a && s.b && s.r && isHeld(s.r) && (kind === CC.ADD || kind === CC.SUB))
-      a = mask(s.op, kind === CC.ADD ? i64.sub(s.r, s.b) : i64.add(s.r, s.b));
+    if (a && b && r && !s.cold?.a && (isHeld(r) || s.cold?.r) && (kind === CC.ADD || kind === CC.SUB))
+      a = cut(s.op, kind === CC.ADD ? i64.sub(r, b) : i64.add(r, b));
     if (a) code.store(8, zero, a, CC_A);
-    if (s.b) code.store(8, zero, s.b, CC_B);
+    if (b) code.store(8, zero, b, CC_B);
     else if (kind === CC.RES) code.store(8, zero, c64(0), CC_B);
-    if (s.r) code.store(8, zero, s.r, CC_R);
+    if (r) code.store(8, zero, r, CC_R);
     code.store(4, zero, c32(s.op), CC_OP);
+    if (s.since !== undefined) code.end();
   }
-  /** The common exit's part for flags in A, B, R, OP; a negative OP says that the state block has them. */
+  /** Flags in A, B, R, OP to the state block; a negative OP says that the state block has them. */
   spillDynamic(): void {
     const code = this.code;
     const zero = c32(0);
+    this.usesFlagOp = true;
     code.if(i32.ge_s(this.opLocal(), zero));
     code.store(8, zero, this.aLocal(), CC_A);
     code.store(8, zero, this.bLocal(), CC_B);
@@ -442,11 +545,11 @@ export class TranslatorSem extends BaseSem {
   private derivedR(): Expr {
     const kind = i32.shr_u(this.opLocal(), c32(2));
     const bits = i32.shl(c32(8), i32.and(this.opLocal(), c32(3)));
-    const cut = (e: Expr): Expr => i64.and(e, i64.shr_u(c64(-1), i64.extend_u(i32.sub(c32(64), bits))));
+    const mask = (e: Expr): Expr => i64.and(e, i64.shr_u(c64(-1), i64.extend_u(i32.sub(c32(64), bits))));
     return select(
       i32.eq(kind, c32(CC.SUB)),
-      cut(i64.sub(this.aLocal(), this.bLocal())),
-      select(i32.eq(kind, c32(CC.ADD)), cut(i64.add(this.aLocal(), this.bLocal())), this.rLocal()),
+      mask(i64.sub(this.aLocal(), this.bLocal())),
+      select(i32.eq(kind, c32(CC.ADD)), mask(i64.add(this.aLocal(), this.bLocal())), this.rLocal()),
     );
   }
 
@@ -520,7 +623,22 @@ export class TranslatorSem extends BaseSem {
     const ka = this.keep(a, used);
     const kb = this.keep(b, used);
     const kr = this.keep(r, used);
-    this.replaceState({ op, a: ka, b: kb, r: kr, joined: false, owned: [] }, used);
+    const cold = this.shape && symbolicFlags(this.insn, this.shape);
+    this.replaceState(
+      cold && (cold.a || cold.b || cold.r)
+        ? {
+            op,
+            a: ka,
+            b: kb,
+            r: kr,
+            registers: 0,
+            cold,
+            coldRegisters: registersIn(cold.a) | registersIn(cold.b) | registersIn(cold.r),
+            owned: [],
+          }
+        : { op, a: ka, b: kb, r: kr, registers: 0, owned: [] },
+      used,
+    );
   }
   protected override setCcIf(
     cond: Expr,
@@ -530,7 +648,7 @@ export class TranslatorSem extends BaseSem {
     r: Expr | undefined,
   ): void {
     if (!this.live) return;
-    this.join(true);
+    this.toDynamic();
     this.usesFlagOp = true;
     const code = this.code;
     code.if(cond);
@@ -539,7 +657,6 @@ export class TranslatorSem extends BaseSem {
     if (r) code.setLocal(this.flagR, r);
     code.setLocal(this.flagOp, c32(op));
     code.end();
-    this.replaceState({ op: DYNAMIC, joined: true, owned: [] }, []);
   }
   /** Make an expression fit to stay: over locals that nothing else changes. */
   private keep(e: Expr | undefined, used: number[]): Expr | undefined {
@@ -610,13 +727,6 @@ export class TranslatorSem extends BaseSem {
   loadXmm(n: number): Expr {
     return v.load(c32(0), XMM + n * 16);
   }
-}
-
-/** Cut a 64-bit sum or difference to the operation's size. */
-function mask(op: number, e: Expr): Expr {
-  const size = op & 3;
-  if (size === 3) return e;
-  return i64.and(e, size === 2 ? c64(-1, 0) : c64(size === 1 ? 0xffff : 0xff));
 }
 
 /** A local, or one zero-extended. */

@@ -167,8 +167,13 @@ class Recorder extends BaseSem {
     return any("v128");
   }
   override setXmm(): void {}
-  override regNumber(i: number): Expr {
-    return c32(this.insn.ops[i]?.reg ?? 0);
+  protected override numberOf(_i: number, reg: number): Expr {
+    return c32(reg);
+  }
+  override syncXmm(): void {}
+  override reloadXmm(): void {}
+  override helperStored(): void {
+    this.leave();
   }
   override nextRip(): Expr {
     return any("i64");

@@ -1,0 +1,265 @@
+/** The command line: `xenolith run`, `xenolith debian`. Reads options, catches mistakes, returns the exit status. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { schedulers } from "../hypervisor/scheduler/index.js";
+import { VirtualClock } from "../machine/clock.js";
+import type { EngineKind } from "../machine/cpu/cpu.js";
+import { engineFlags, InputError, loadDomain, realClock, type DomainPlan } from "../sys/node/index.js";
+import { BuildError } from "../toolstack/builder/index.js";
+import { ConfigError } from "../toolstack/config/index.js";
+import { DEBIAN_CMDLINE, prepareDebian } from "./debian.js";
+import { Output } from "./output.js";
+import { Session, type SessionResult } from "./session.js";
+import { STATUS_INPUT, STATUS_INTERNAL, STATUS_OK } from "./status.js";
+import { parseTraceList, TraceListError, TRACE_KINDS } from "./trace-format.js";
+
+interface MachineFlags {
+  readonly ramdisk?: string;
+  readonly cmdline?: string;
+  readonly memory?: number;
+  readonly vcpus?: number;
+  readonly name?: string;
+  readonly trace?: string;
+  readonly traceFile?: string;
+  readonly traceDomain?: string[];
+  readonly clock: "real" | "virtual";
+  readonly timeout?: number;
+  readonly scheduler?: string;
+  readonly pcpus?: number;
+  readonly engine?: EngineKind;
+  readonly threshold?: number;
+  readonly reboot: boolean;
+  readonly stats: boolean;
+  readonly json: boolean;
+}
+
+interface DebianFlags extends MachineFlags {
+  readonly generic: boolean;
+  readonly run?: string;
+}
+
+const version = (): string => {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+};
+
+/** Runs the command; the result is the exit status. */
+export async function main(argv: readonly string[]): Promise<number> {
+  engineFlags();
+  let status = STATUS_OK;
+  const program = new Command("xenolith")
+    .description("The Xen hypervisor in TypeScript: runs unmodified Xen PV guests on a software x86-64 CPU.")
+    .version(version())
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(`xenolith: ${oneLine(text)}\n`) })
+    .showSuggestionAfterError(true);
+
+  machineOptions(
+    program
+      .command("run")
+      .description("run domains: each FILE is an xl.cfg configuration or a kernel (ELF or bzImage)")
+      .argument("<file...>", "configurations or kernels; key=value after a configuration overrides it"),
+  ).action(async (files: string[], flags: MachineFlags) => {
+    status = await runPlans(await plansFrom(files, flags), flags);
+  });
+
+  machineOptions(
+    program
+      .command("debian")
+      .description("boot Debian's own kernel to a busybox shell (fetches the packages the first time)")
+      .option("--generic", "the generic kernel instead of the cloud kernel", false)
+      .option("--run <command>", "run one shell command in the guest, then power off"),
+  ).action(async (flags: DebianFlags) => {
+    const guest = prepareDebian(flags.generic, (line) => process.stderr.write(`${line}\n`));
+    const run = flags.run === undefined ? "" : ` run="${flags.run}"`;
+    const given: MachineFlags = guest.ramdisk === undefined
+      ? flags
+      : { ...flags, ramdisk: guest.ramdisk, cmdline: `${flags.cmdline ?? DEBIAN_CMDLINE}${run}` };
+    status = await runPlans(await plansFrom([guest.kernel], { ...given, name: given.name ?? guest.name }), given);
+  });
+
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return status;
+  } catch (e) {
+    return failed(e);
+  }
+}
+
+function machineOptions(command: Command): Command {
+  return command
+    .option("--ramdisk <file>", "initial RAM disk")
+    .option("--cmdline <text>", "the kernel's command line")
+    .option("--memory <MiB>", "memory of the domain (default 256, or what the configuration says)", whole(1, 65536))
+    .option("--vcpus <n>", "virtual CPUs of the domain (default 1)", whole(1, 128))
+    .option("--name <name>", "name of the domain", domainName)
+    .addOption(new Option("--clock <kind>", "real time, or virtual: the same run every time").choices(["real", "virtual"]).default("real"))
+    .option("--timeout <seconds>", "end after so long (status 124)", seconds)
+    .addOption(new Option("--scheduler <name>", "the scheduler (default credit)").choices([...schedulers.keys()]))
+    .option("--pcpus <n>", "physical CPUs of the machine (default 4)", whole(1, 32))
+    .addOption(
+      new Option("--engine <kind>", "the CPU engine").choices(["auto", "interpreter", "translator"]),
+    )
+    .option("--threshold <n>", "executions after which code is translated", whole(1, 1e9))
+    .option("--no-reboot", "a reboot ends the domain")
+    .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
+    .option("--trace-file <file>", "trace lines to a file")
+    .option("--trace-domain <list>", "only these domains (names or numbers)", (text) => text.split(","))
+    .option("--stats", "counters at the end", false)
+    .option("--json", "one result object on stdout, the console on stderr", false);
+}
+
+// --- values of options ------------------------------------------------------------------------------------------------------------
+
+function whole(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const n = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (!(n >= least && n <= most)) throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+    return n;
+  };
+}
+
+function seconds(text: string): number {
+  const n = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
+  if (!(n > 0)) throw new InvalidArgumentError("It must be a number of seconds above 0.");
+  return n;
+}
+
+function domainName(text: string): string {
+  if (text === "" || /[/\s\0]/.test(text)) throw new InvalidArgumentError("A domain name holds no spaces and no slashes.");
+  return text;
+}
+
+// --- domains ----------------------------------------------------------------------------------------------------------------------
+
+/** Files with the settings that follow them. */
+function split(words: readonly string[]): { file: string; overrides: string[] }[] {
+  const out: { file: string; overrides: string[] }[] = [];
+  for (const word of words) {
+    const last = out.at(-1);
+    if (last !== undefined && /^[A-Za-z_]\w*\s*\+?=/.test(word)) last.overrides.push(word);
+    else out.push({ file: word, overrides: [] });
+  }
+  return out;
+}
+
+async function plansFrom(words: readonly string[], flags: MachineFlags): Promise<DomainPlan[]> {
+  const files = split(words);
+  if (flags.name !== undefined && files.length > 1) throw new InputError("--name is for one domain, not for several");
+  const plans: DomainPlan[] = [];
+  const taken = new Set<string>();
+  for (const { file, overrides } of files) {
+    const plan = await loadDomain(file, {
+      name: flags.name,
+      ramdisk: flags.ramdisk,
+      cmdline: flags.cmdline,
+      memoryMiB: flags.memory,
+      vcpus: flags.vcpus,
+      overrides,
+    });
+    let { name } = plan.spec;
+    // Names of kernels are made up, so that they may differ; those of configurations are the user's.
+    if (taken.has(name)) {
+      if (file !== plan.kernelPath) throw new InputError(`${file}: there is a domain with the name "${name}" already`);
+      for (let n = 2; taken.has(name); n++) name = `${plan.spec.name}-${n}`;
+    }
+    taken.add(name);
+    plans.push({ ...plan, spec: { ...plan.spec, name } });
+  }
+  return plans;
+}
+
+async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Promise<number> {
+  const trace = flags.trace === undefined ? undefined : parseTraceList(flags.trace, flags.traceDomain);
+  if (trace === undefined && (flags.traceFile ?? flags.traceDomain) !== undefined) {
+    throw new InputError("--trace-file and --trace-domain need --trace");
+  }
+  for (const p of plans) for (const w of p.warnings) process.stderr.write(`xenolith: ${w}\n`);
+  const output = new Output(flags.json ? process.stderr : process.stdout, process.stderr);
+  const session = new Session(
+    plans,
+    {
+      clock: flags.clock === "virtual" ? new VirtualClock() : realClock(),
+      scheduler: flags.scheduler,
+      pcpus: flags.pcpus,
+      engine: flags.engine,
+      threshold: flags.threshold,
+      reboot: flags.reboot,
+      timeoutMs: flags.timeout === undefined ? undefined : flags.timeout * 1000,
+      trace,
+      traceFile: flags.traceFile,
+      stats: flags.stats,
+    },
+    output,
+    process.stdin,
+  );
+  const release = guard(session);
+  let result: SessionResult;
+  try {
+    result = await session.start();
+  } finally {
+    release();
+  }
+  if (flags.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+  return result.status;
+}
+
+/** While a session runs: signals and a closed pipe end it, and what nobody caught gives the terminal back first. */
+function guard(session: Session): () => void {
+  const signals: Readonly<Record<string, number>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
+  const handlers = Object.entries(signals).map(([name, status]): [string, () => void] => [
+    name,
+    () => session.stop("signal", status),
+  ]);
+  handlers.push(["SIGQUIT", () => session.dumpAll()]);
+  const onPipe = (): void => session.stop("signal", 141);
+  const onFatal = (e: unknown): void => {
+    session.close();
+    process.exit(failed(e));
+  };
+  for (const [name, handler] of handlers) process.on(name, handler);
+  process.stdout.on("error", onPipe);
+  process.on("uncaughtException", onFatal);
+  process.on("unhandledRejection", onFatal);
+  return () => {
+    for (const [name, handler] of handlers) process.off(name, handler);
+    process.stdout.off("error", onPipe);
+    process.off("uncaughtException", onFatal);
+    process.off("unhandledRejection", onFatal);
+  };
+}
+
+// --- mistakes ---------------------------------------------------------------------------------------------------------------------
+
+const oneLine = (text: string): string => text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+
+/** Says what went wrong; the status that goes with it. */
+function failed(e: unknown): number {
+  if (e instanceof CommanderError) {
+    // Help and version are no errors; what commander had to say it has said.
+    return e.exitCode === 0 ? STATUS_OK : STATUS_INPUT;
+  }
+  if (
+    e instanceof InputError ||
+    e instanceof ConfigError ||
+    e instanceof BuildError ||
+    e instanceof TraceListError ||
+    isFileError(e)
+  ) {
+    const { message, path } = e as NodeJS.ErrnoException;
+    process.stderr.write(`xenolith: ${isFileError(e) ? `${path}: cannot be written` : oneLine(message)}\n`);
+    return STATUS_INPUT;
+  }
+  const error = e instanceof Error ? e : new Error(String(e));
+  process.stderr.write(
+    `xenolith: internal error: ${error.stack ?? error.message}\n` +
+      `xenolith: this is a mistake in xenolith, not in the guest: please report these lines, the command and the kernel used ` +
+      `(xenolith ${version()}, Node ${process.versions.node}, ${process.platform} ${process.arch})\n`,
+  );
+  return STATUS_INTERNAL;
+}
+
+/** A file that the user named (a trace file) could not be opened. */
+function isFileError(e: unknown): boolean {
+  return e instanceof Error && "syscall" in e && (e as NodeJS.ErrnoException).syscall === "open" && "path" in e;
+}

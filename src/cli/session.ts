@@ -1,0 +1,386 @@
+/**
+ * One run of the command: a machine, its domains, what happens when they end, and the console of the first on the terminal.
+ *
+ * Invariant: domains are made and ended between slices only (`between`), never inside a callback of the hypervisor.
+ */
+import { SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_soft_reset, SHUTDOWN_watchdog } from "../abi/sched.js";
+import type { Run, RunEnd } from "../api/drive.js";
+import { dumpState } from "../hypervisor/traps/dump.js";
+import type { Clock } from "../machine/clock.js";
+import type { EngineKind } from "../machine/cpu/cpu.js";
+import { InputError, runMachine, type DomainPlan } from "../sys/node/index.js";
+import { BuildError } from "../toolstack/builder/index.js";
+import type { Action } from "../toolstack/config/index.js";
+import { Machine, type RunningDomain } from "../toolstack/machine.js";
+import { LineSplitter, TraceWriter, type Output } from "./output.js";
+import { collectStats, statsLines, type Stats } from "./stats.js";
+import { shutdownWord, STATUS_CRASH, STATUS_OK, STATUS_TIMEOUT, statusOf } from "./status.js";
+import { Terminal, type TerminalInput } from "./terminal.js";
+import { formatTrace, traceWanted, type TraceFilter } from "./trace-format.js";
+
+export interface SessionOptions {
+  readonly clock: Clock;
+  readonly scheduler?: string | undefined;
+  readonly pcpus?: number | undefined;
+  readonly engine?: EngineKind | undefined;
+  readonly threshold?: number | undefined;
+  /** Follow on_reboot; else a reboot ends the domain. */
+  readonly reboot: boolean;
+  readonly timeoutMs?: number | undefined;
+  readonly trace?: TraceFilter | undefined;
+  readonly traceFile?: string | undefined;
+  readonly stats: boolean;
+}
+
+export interface DomainResult {
+  readonly name: string;
+  /** The last domain number it had. */
+  readonly domid: number;
+  /** `poweroff`, `crash`, …; `running` where the command ended before the domain. */
+  readonly end: string;
+  readonly shutdownCode: number;
+  readonly crashReason: string;
+  readonly restarts: number;
+}
+
+export interface SessionResult {
+  readonly status: number;
+  readonly ended: RunEnd | "detached" | "signal";
+  readonly domains: readonly DomainResult[];
+  readonly stats: Stats;
+}
+
+/** A domain that crashes again this soon after its start is not started once more. */
+const CRASH_LOOP_MS = 10_000;
+/** One that asks for a reboot this soon, so many times in a row, neither. */
+const REBOOT_LOOP_MS = 1000;
+const REBOOT_LOOP = 5;
+/** Memory beyond what the domains ask for: rounding and shared frames of each. */
+const SLACK_MIB = 16;
+
+interface Slot {
+  readonly plan: DomainPlan;
+  running: RunningDomain | null;
+  /** A start is under way. */
+  starting: boolean;
+  finished: boolean;
+  restarts: number;
+  startedAt: number;
+  /** Ends in a row that came right after the start. */
+  hasty: number;
+  domid: number;
+  code: number;
+  crashReason: string;
+  lines: LineSplitter | null;
+}
+
+export class Session {
+  private readonly machine: Machine;
+  private readonly slots: Slot[];
+  private readonly terminal: Terminal;
+  private readonly abort = new AbortController();
+  private readonly trace: TraceWriter | null = null;
+  private run: Run | null = null;
+  private failure: Error | null = null;
+  private dumpAsked = false;
+  private stopped: { ended: "detached" | "signal"; status: number } | null = null;
+
+  constructor(
+    plans: readonly DomainPlan[],
+    private readonly options: SessionOptions,
+    private readonly output: Output,
+    input: TerminalInput,
+  ) {
+    this.machine = makeMachine(plans, options);
+    this.slots = plans.map((plan) => ({
+      plan,
+      running: null,
+      starting: false,
+      finished: false,
+      restarts: 0,
+      startedAt: 0,
+      hasty: 0,
+      domid: -1,
+      code: -1,
+      crashReason: "",
+      lines: null,
+    }));
+    this.terminal = new Terminal(input, {
+      onInput: (bytes) => this.type(bytes),
+      onDetach: () => this.stop("detached", STATUS_OK),
+    });
+    const { xen } = this.machine;
+    xen.console.onLine((text) => this.say(text));
+    const { trace } = options;
+    if (trace !== undefined) {
+      const writer = new TraceWriter(options.traceFile, output);
+      this.trace = writer;
+      const nameOf = (domid: number): string | undefined => xen.domains.get(domid)?.name;
+      xen.trace.add((r) => {
+        if (traceWanted(trace, r, nameOf)) writer.add(formatTrace(r));
+      });
+    }
+  }
+
+  /** Makes the domains and runs them until all have ended. Throws an InputError, or an Error for what is ours. */
+  async start(): Promise<SessionResult> {
+    const begin = performance.now();
+    try {
+      for (const slot of this.slots) await this.startDomain(slot);
+      this.terminal.open();
+      this.run = runMachine(this.machine, {
+        signal: this.abort.signal,
+        timeoutMs: this.options.timeoutMs,
+        until: () => this.between(),
+      });
+      const end = await this.run;
+      if (this.failure !== null) throw this.failure;
+      return this.result(end, (performance.now() - begin) / 1000);
+    } finally {
+      this.close();
+    }
+  }
+
+  /** Ends the run from outside: the detach key, a signal. */
+  stop(ended: "detached" | "signal", status: number): void {
+    this.stopped ??= { ended, status };
+    this.abort.abort();
+  }
+
+  /** Registers and stack of every vCPU, now (SIGQUIT): where does a guest hang? */
+  dumpAll(): void {
+    this.dumpAsked = true;
+    this.run?.wake();
+  }
+
+  /** Gives the terminal back. */
+  close(): void {
+    this.terminal.close();
+    this.trace?.close();
+  }
+
+  private say(text: string): void {
+    this.trace?.flush();
+    this.output.line(text);
+  }
+
+  // --- domains --------------------------------------------------------------------------------------------------------------------
+
+  private async startDomain(slot: Slot): Promise<void> {
+    const { plan } = slot;
+    let running: RunningDomain;
+    try {
+      running = await this.machine.createDomain(plan.spec);
+    } catch (e) {
+      if (e instanceof BuildError) throw new InputError(`${plan.kernelPath}: ${e.message}`);
+      throw e;
+    }
+    slot.running = running;
+    slot.startedAt = performance.now();
+    slot.domid = running.domain.domid;
+    this.applyScheduling(slot, running);
+    if (slot === this.slots[0]) running.console.onOutput = (bytes) => this.output.console(bytes);
+    else {
+      const lines = new LineSplitter((line) => this.say(`[${plan.spec.name}] ${line}`));
+      slot.lines = lines;
+      running.console.onOutput = (bytes) => lines.push(bytes);
+    }
+  }
+
+  private applyScheduling(slot: Slot, running: RunningDomain): void {
+    const { cpuWeight, cap, spec } = slot.plan;
+    const params: Record<string, number> = {};
+    if (cpuWeight !== undefined) params["weight"] = cpuWeight;
+    if (cap !== undefined) params["cap"] = cap;
+    if (Object.keys(params).length === 0) return;
+    const rc = this.machine.xen.scheduler.adjust(running.domain, params);
+    if (typeof rc === "number") {
+      this.say(`xenolith: ${spec.name}: warning: the scheduler takes no cpu_weight= or cap= like these: the default holds`);
+    }
+  }
+
+  /** Between two slices: ended domains are dealt with, waiting input is offered. True when all is over. */
+  private between(): boolean {
+    this.trace?.flush();
+    if (this.failure !== null) return true;
+    if (this.dumpAsked) {
+      this.dumpAsked = false;
+      for (const slot of this.slots) if (slot.running !== null) this.dump(slot.running);
+    }
+    let over = true;
+    for (const slot of this.slots) {
+      if (slot.running !== null && slot.running.ended) this.domainEnded(slot, slot.running);
+      if (!slot.finished) over = false;
+    }
+    if (!over) this.terminal.retry();
+    return over;
+  }
+
+  private domainEnded(slot: Slot, running: RunningDomain): void {
+    const { name } = slot.plan.spec;
+    const code = running.shutdownCode;
+    const { crashReason } = running.domain;
+    slot.code = code;
+    slot.crashReason = crashReason;
+    if (code === SHUTDOWN_crash || code === SHUTDOWN_watchdog) {
+      // A crash that Xen saw has been dumped already; here the guest itself said that it has crashed.
+      if (crashReason === "") this.dump(running);
+      this.say(`xenolith: ${name} crashed: ${crashReason || (code === SHUTDOWN_watchdog ? "its watchdog went off" : "the guest says so")}`);
+    } else if (code !== SHUTDOWN_poweroff && code !== SHUTDOWN_reboot) {
+      this.say(`xenolith: ${name} shut itself down (${shutdownWord(code)})`);
+    }
+    const again = this.restarts(slot, this.actionFor(slot.plan, code), code);
+    slot.lines?.end();
+    running.destroy();
+    slot.running = null;
+    if (!again) {
+      slot.finished = true;
+      return;
+    }
+    slot.restarts++;
+    slot.starting = true;
+    this.say(`xenolith: ${name} starts again`);
+    this.startDomain(slot).then(
+      () => {
+        slot.starting = false;
+        this.run?.wake();
+      },
+      (e: unknown) => {
+        this.failure = e instanceof Error ? e : new Error(String(e));
+        this.run?.wake();
+      },
+    );
+  }
+
+  private actionFor(plan: DomainPlan, code: number): Action {
+    switch (code) {
+      case SHUTDOWN_poweroff:
+        return plan.onPoweroff;
+      case SHUTDOWN_reboot:
+        return this.options.reboot ? plan.onReboot : "destroy";
+      case SHUTDOWN_crash:
+        return plan.onCrash;
+      case SHUTDOWN_watchdog:
+        return plan.onWatchdog;
+      case SHUTDOWN_soft_reset:
+        return plan.onSoftReset;
+      default:
+        return "destroy";
+    }
+  }
+
+  /** Does the action start the domain again? Says what of it cannot be done. */
+  private restarts(slot: Slot, action: Action, code: number): boolean {
+    const { name } = slot.plan.spec;
+    switch (action) {
+      case "restart":
+      case "rename-restart":
+      case "coredump-restart":
+        if (action === "coredump-restart") this.say(`xenolith: ${name}: no core dump is written yet`);
+        if (statusOf(code) === STATUS_CRASH && performance.now() - slot.startedAt < CRASH_LOOP_MS) {
+          this.say(`xenolith: ${name} crashed within ${CRASH_LOOP_MS / 1000} s of its start: not started again`);
+          return false;
+        }
+        slot.hasty = performance.now() - slot.startedAt < REBOOT_LOOP_MS ? slot.hasty + 1 : 0;
+        if (slot.hasty < REBOOT_LOOP) return true;
+        this.say(`xenolith: ${name} ended ${REBOOT_LOOP} times within a second of its start: not started again`);
+        return false;
+      case "coredump-destroy":
+        this.say(`xenolith: ${name}: no core dump is written yet`);
+        return false;
+      case "soft-reset":
+        this.say(`xenolith: ${name}: soft reset is not supported yet`);
+        return false;
+      case "preserve":
+        this.say(`xenolith: ${name}: cannot be preserved: nothing outlives this command yet`);
+        return false;
+      case "destroy":
+        return false;
+    }
+  }
+
+  /** Registers and stack of every vCPU that is up. */
+  private dump(running: RunningDomain): void {
+    const { xen } = this.machine;
+    for (const v of running.domain.vcpus) {
+      if (!v.up) continue;
+      this.say(`(XEN) Domain ${running.domain.domid} (vcpu#${v.id}):`);
+      xen.withLoaded(v, () => {
+        for (const line of dumpState(v)) this.say(`(XEN) ${line}`);
+      });
+    }
+  }
+
+  // --- the terminal ---------------------------------------------------------------------------------------------------------------
+
+  private type(bytes: Uint8Array): boolean {
+    const slot = this.slots[0];
+    if (slot === undefined || slot.finished) return true;
+    if (slot.running === null || slot.running.ended || !slot.running.console.write(bytes)) return false;
+    this.run?.wake();
+    return true;
+  }
+
+  // --- the end --------------------------------------------------------------------------------------------------------------------
+
+  private result(end: RunEnd, seconds: number): SessionResult {
+    this.terminal.close();
+    const { xen } = this.machine;
+    const stats = collectStats(xen.counters, seconds, this.machine.clock.now());
+    let status = STATUS_OK;
+    if (end === "ended") for (const s of this.slots) status = worse(status, statusOf(s.code));
+    else if (end === "timeout") {
+      status = STATUS_TIMEOUT;
+      this.say(`xenolith: time is up after ${Math.round((this.options.timeoutMs ?? 0) / 100) / 10} s`);
+    } else status = this.stopped?.status ?? STATUS_OK;
+    if (this.stopped?.ended === "detached") {
+      const names = this.slots.filter((s) => !s.finished).map((s) => s.plan.spec.name);
+      this.say(`xenolith: detached from the console; there is no host service yet, so ${names.join(", ")} ends with this command`);
+    }
+    const domains = this.slots.map((s): DomainResult => {
+      return {
+        name: s.plan.spec.name,
+        domid: s.domid,
+        end: s.finished ? shutdownWord(s.code) : "running",
+        shutdownCode: s.finished ? s.code : -1,
+        crashReason: s.crashReason,
+        restarts: s.restarts,
+      };
+    });
+    for (const s of this.slots) s.running?.destroy();
+    if (this.options.stats) for (const line of statsLines(stats)) this.say(line);
+    return { status, ended: this.stopped?.ended ?? end, domains, stats };
+  }
+}
+
+/** Of several domains the worst end counts: a crash before anything else. */
+function worse(a: number, b: number): number {
+  if (a === STATUS_CRASH || b === STATUS_CRASH) return STATUS_CRASH;
+  return Math.max(a, b);
+}
+
+function makeMachine(plans: readonly DomainPlan[], options: SessionOptions): Machine {
+  const asked = plans.reduce((sum, p) => sum + p.spec.memoryMiB, 0);
+  const slack = SLACK_MIB * plans.length;
+  const { scheduler, pcpus, engine, threshold } = options;
+  // A linear memory has at most 4 GiB, and the hypervisor and the CPU engine live in it too.
+  const limit = 3840;
+  if (asked + slack > limit) {
+    throw new InputError(`memory: ${asked} MiB is too much: all domains together can have ${limit - SLACK_MIB} MiB`);
+  }
+  try {
+    return new Machine({
+      memoryMiB: asked + slack,
+      clock: options.clock,
+      ...(scheduler === undefined ? {} : { scheduler }),
+      ...(pcpus === undefined ? {} : { pcpus }),
+      ...(engine === undefined ? {} : { engine }),
+      ...(threshold === undefined ? {} : { threshold }),
+    });
+  } catch (e) {
+    if (e instanceof RangeError && /memory/i.test(e.message)) {
+      throw new InputError(`memory: this host does not give ${asked} MiB: ${e.message}`);
+    }
+    throw e;
+  }
+}
