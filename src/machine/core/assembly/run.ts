@@ -23,10 +23,13 @@ const HOT_EXIT: u32 = 10;
 const STEP_EXIT: u32 = 11;
 const TF: u32 = 0x100;
 
-/** Instructions executed one by one (for the profile). */
+/** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked. */
 let interpreted: f64 = 0;
-export function interpretedCount(): f64 {
-  return interpreted;
+let entered: f64 = 0;
+let lookups: f64 = 0;
+let checks: f64 = 0;
+export function engineCount(what: i32): f64 {
+  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : checks;
 }
 let epoch: u32 = 1;
 let threshold: u32 = 500;
@@ -84,6 +87,7 @@ function linearRip(rip: u64, mode: u32): u64 {
 
 /** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
 function lookup(rip: u64, mode: u32, at: u32): u32 {
+  lookups++;
   const lin = linearRip(rip, mode);
   const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
   const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;
@@ -111,6 +115,7 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
 function regionValid(region: u32, mode: u32): bool {
   const d = REGIONS + region * REGION_SIZE;
   if (load<u32>(d) == epoch) return true;
+  checks++;
   const n = load<u32>(d, 4);
   let p = load<u32>(d, 8);
   const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
@@ -155,6 +160,7 @@ export function run(): void {
     }
     const region = load<u32>(block, BLOCK_REGION);
     if (region != 0 && load<u64>(block, BLOCK_VA) == rip && !forceInterp && !stepping && regionValid(region, mode)) {
+      entered++;
       const st = call_indirect<i32>(region, load<u32>(block, BLOCK_ENTRY));
       if (st != 0) return;
       continue;
