@@ -36,6 +36,8 @@ function elf(patch: Record<number, number> = {}): Uint8Array {
   v.setUint16(56, 1, true);
   v.setUint16(58, 64, true);
   v.setUint32(64, 1, true);
+  v.setUint32(64 + 32, 120, true);
+  v.setUint32(64 + 40, 4096, true);
   for (const [at, byte] of Object.entries(patch)) b[Number(at)] = byte;
   return b;
 }
@@ -201,7 +203,8 @@ describe.skipIf(!haveGuests)("a run", () => {
   it("is the same every time with the virtual clock", async () => {
     const trace = (n: number): string => {
       const path = join(dir, `trace${n}`);
-      const r = spawnSync(process.execPath, [cli, "run", image("console"), "--memory", "32", "--clock", "virtual", "--trace", "all", "--trace-file", path]);
+      const args = ["--memory", "32", "--clock", "virtual", "--trace", "all", "--trace-file", path];
+      const r = spawnSync(process.execPath, [cli, "run", image("console"), ...args]);
       expect(r.status).toBe(0);
       return readFileSync(path, "utf8");
     };

@@ -1,16 +1,10 @@
 /** Kernels through translated regions: MIPS and the ratio to native. `node bench/translator-kernels/run.mjs [kernel…] [--opt]` */
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { opTable } from "../../src/machine/cpu/sem/index.js";
 import type { TranslateOptions } from "../../src/machine/cpu/translator/index.js";
 import { CORE_TYPES, Machine } from "./harness.js";
+import { kernels } from "./image.js";
 
-const TEXT = 0x6000000;
 const STACK = 0x7800000;
-const FLAGS =
-  "-O2 -fno-tree-vectorize -mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-pic -fno-asynchronous-unwind-tables";
 /** Repetitions that take a few ms (less than a scheduler's turn). */
 const KERNELS: Record<string, number> = {
   alu: 600e3,
@@ -26,23 +20,7 @@ const KERNELS: Record<string, number> = {
   string: 15e3,
 };
 
-const here = new URL(".", import.meta.url).pathname.replace(/dist\/$/, "");
-const dir = mkdtempSync(join(tmpdir(), "kernels-"));
-const sh = (cmd: string, ...args: string[]): string => execFileSync(cmd, args, { cwd: here, encoding: "utf8" });
-const flags = FLAGS.split(" ");
-const elf = join(dir, "k.elf");
-const bin = join(dir, "k.bin");
-sh("gcc", ...flags, "-ffreestanding", "-nostdlib", "-static", "-Wl,--build-id=none", `-Wl,-Ttext=0x${TEXT.toString(16)}`, "-Wl,-e,k_alu", "-o", elf, "kernels.c");
-sh("objcopy", "-O", "binary", "-j", ".text", "-j", ".rodata", "-j", ".data", elf, bin);
-sh("gcc", ...flags, "-c", "-o", join(dir, "k.o"), "kernels.c");
-sh("gcc", "-O2", "-no-pie", "-DSEPARATE", "-o", join(dir, "native"), "native.c", join(dir, "k.o"));
-const symbols = new Map(
-  sh("nm", elf)
-    .trim()
-    .split("\n")
-    .map((l) => l.split(" "))
-    .map((f) => [f[2] as string, parseInt(f[0] as string, 16)]),
-);
+const { text: TEXT, image, symbols, native } = kernels();
 const args = process.argv.slice(2);
 const opts: Record<string, unknown> = {};
 for (const a of args.filter((x) => x.startsWith("--"))) {
@@ -51,12 +29,11 @@ for (const a of args.filter((x) => x.startsWith("--"))) {
 }
 const names = args.filter((x) => !x.startsWith("--"));
 const chosen = names.length > 0 ? names : Object.keys(KERNELS);
-const image = readFileSync(bin);
 let product = 1;
 for (const name of chosen) {
   const n = KERNELS[name] as number;
   // The best of several short runs: the machine has other work.
-  const runs = sh(join(dir, "native"), ...Array.from({ length: 60 }, () => [name, String(n)]).flat()).trim().split("\n");
+  const runs = native(...Array.from({ length: 60 }, () => [name, String(n)]).flat()).trim().split("\n");
   const expected = (runs[0] as string).split(" ")[1];
   const nativeMs = Math.min(...runs.map((l) => Number(l.split(" ")[2])));
   const m = new Machine(opTable(), opts as TranslateOptions, 48 << 20, CORE_TYPES);

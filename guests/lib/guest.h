@@ -185,6 +185,13 @@ extern shared_info_t *shared_info;
 void map_shared_info(void);
 static inline vcpu_info_t *vcpu_info(unsigned cpu) { return (vcpu_info_t *)&shared_info->vcpu_info[cpu]; }
 
+/* --- vCPUs --------------------------------------------------------------------------------------------------------------- */
+
+/* 0 or 1, by the stack that is in use. */
+unsigned this_cpu(void);
+/* VCPUOP_initialise for vCPU 1: it will run `main` on a stack of its own, with our traps and callbacks, events masked. */
+long init_vcpu1(void (*main)(void));
+
 /* --- traps ----------------------------------------------------------------------------------------------------------------- */
 
 /* What the entry code has on the stack. `vector`: 0 … 31, 0x80, or one of the next three. */
@@ -240,7 +247,7 @@ extern event_handler *event_handlers[4096];
 void init_events(void);
 static inline void events_mask(void)
 {
-    vcpu_info(0)->evtchn_upcall_mask = 1;
+    vcpu_info(this_cpu())->evtchn_upcall_mask = 1;
     asm volatile("" ::: "memory");
 }
 /* Unmask, and take what has come meanwhile. */

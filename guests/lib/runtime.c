@@ -74,9 +74,10 @@ void trap_dispatch(struct regs *r)
     }
 }
 
+static trap_info_t table[24];
+
 void init_traps(void)
 {
-    static trap_info_t table[24];
     int n = 0;
     for (unsigned v = 0; v < 22; v++)
         table[n++] = (trap_info_t){ (u8)v, v == 3 || v == 4 ? 3 : 0, FLAT_KERNEL_CS, (unsigned long)trap_entries[v] };
@@ -101,6 +102,36 @@ void init_traps(void)
     map_shared_info();
 }
 
+/* --- vCPUs --- */
+
+static char stack1[16384] __attribute__((aligned(16)));
+
+unsigned this_cpu(void)
+{
+    char *here = __builtin_frame_address(0);
+    return here >= stack1 && here < stack1 + sizeof stack1;
+}
+
+long init_vcpu1(void (*main)(void))
+{
+    static struct vcpu_guest_context c;
+    memset(&c, 0, sizeof c);
+    c.flags = VGCF_in_kernel;
+    c.user_regs.rip = (u64)main;
+    c.user_regs.rsp = (u64)stack1 + sizeof stack1 - 8; /* as after a call */
+    c.user_regs.rflags = 0x202;
+    c.user_regs.cs = FLAT_KERNEL_CS;
+    c.user_regs.ss = FLAT_KERNEL_SS;
+    c.kernel_ss = FLAT_KERNEL_SS;
+    c.kernel_sp = (u64)stack1 + sizeof stack1;
+    for (const trap_info_t *t = table; t->address; t++) c.trap_ctxt[t->vector] = *t;
+    c.ctrlreg[3] = xen_pfn_to_cr3(table_of(0, 4));
+    c.event_callback_eip = (u64)event_entry;
+    c.failsafe_callback_eip = (u64)failsafe_entry;
+    c.syscall_callback_eip = (u64)syscall_entry;
+    return vcpu_op(VCPUOP_initialise, 1, &c);
+}
+
 /* --- events --- */
 
 event_handler *event_handlers[4096];
@@ -109,7 +140,7 @@ event_handler *event_handlers[4096];
 static void upcall(struct regs *r)
 {
     (void)r;
-    vcpu_info_t *info = vcpu_info(0);
+    vcpu_info_t *info = vcpu_info(this_cpu());
     while (info->evtchn_upcall_pending) {
         info->evtchn_upcall_pending = 0;
         u64 words;
@@ -129,7 +160,7 @@ static void upcall(struct regs *r)
 
 void events_unmask(void)
 {
-    vcpu_info_t *info = vcpu_info(0);
+    vcpu_info_t *info = vcpu_info(this_cpu());
     ((volatile vcpu_info_t *)info)->evtchn_upcall_mask = 0;
     barrier();
     /* Xen looks before it next enters the guest: any hypercall will do. */
@@ -201,7 +232,7 @@ u64 tsc_to_ns(const volatile vcpu_time_info_t *t, u64 ticks)
 
 u64 system_time(void)
 {
-    const volatile vcpu_time_info_t *t = &vcpu_info(0)->time;
+    const volatile vcpu_time_info_t *t = &vcpu_info(this_cpu())->time;
     u32 version;
     u64 now;
     do {

@@ -1,4 +1,5 @@
 /** The command line: `xenolith run`, `xenolith debian`. Reads options, catches mistakes, returns the exit status. */
+import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { schedulers } from "../hypervisor/scheduler/index.js";
@@ -164,9 +165,16 @@ async function plansFrom(words: readonly string[], flags: MachineFlags): Promise
       for (let n = 2; taken.has(name); n++) name = `${plan.spec.name}-${n}`;
     }
     taken.add(name);
-    plans.push({ ...plan, spec: { ...plan.spec, name } });
+    const uuid = plan.spec.uuid ?? (flags.clock === "virtual" ? uuidOf(name) : randomUUID());
+    plans.push({ ...plan, spec: { ...plan.spec, name, uuid } });
   }
   return plans;
+}
+
+/** The same UUID for the same name: a run with the virtual clock is the same every time. */
+function uuidOf(name: string): string {
+  const hex = createHash("sha1").update(`xenolith ${name}`).digest("hex");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-5${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
 async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Promise<number> {

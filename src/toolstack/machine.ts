@@ -157,8 +157,8 @@ export class Machine {
     try {
       domain.mm.memoryMap = [{ addr: 0, size: pages * 4096, type: E820_RAM }];
       if (domain.mm.populate(0, pages) < 0) throw new BuildError(`the host has not enough free memory for ${mib} MiB`);
-      const consoleEvtchn = domain.events.allocUnbound(0);
       const storeEvtchn = domain.events.allocUnbound(0);
+      const consoleEvtchn = domain.events.allocUnbound(0);
       const built = buildPv64(
         image,
         {

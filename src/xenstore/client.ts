@@ -85,7 +85,7 @@ export class StoreAccess {
     });
   }
   private listParts(path: string): string[] {
-    for (let out: string[] = [], offset = 0, gen = ""; ; ) {
+    for (let out: string[] = [], offset = 0, gen = ""; ;) {
       const [now, ...part] = split(this.ask(XS_DIRECTORY_PART, strings(path, String(offset)))) as [string, ...string[]];
       if (offset > 0 && now !== gen) {
         out = [];

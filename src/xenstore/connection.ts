@@ -326,7 +326,10 @@ export class Connection implements Watcher {
     this.transactions.delete(tx.id);
     if (how === "F") return OK;
     // Quotas again, for what others took meanwhile.
-    if (!this.who.privileged && tx.owned(this.who.id) > Math.max(this.server.quota.nodes, this.server.store.owned(this.who.id)))
+    if (
+      !this.who.privileged &&
+      tx.owned(this.who.id) > Math.max(this.server.quota.nodes, this.server.store.owned(this.who.id))
+    )
       throw XSE.ENOSPC;
     for (const e of tx.commit()) this.server.fire(e.path, e.exact, e.node);
     return OK;

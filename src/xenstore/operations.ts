@@ -50,7 +50,7 @@ function node(r: Request, name: string, perm: number): Node {
 
 function missing(r: Request, name: string, perm: number): Error {
   if (isSpecial(name) || r.who.privileged) return XSE.ENOENT;
-  for (let p = name; p !== "/"; ) {
+  for (let p = name; p !== "/";) {
     p = parentOf(p);
     const n = r.view.get(p);
     if (n !== undefined) return (permFor(r.who, n.perms) & perm) !== 0 ? XSE.ENOENT : XSE.EACCES;
@@ -81,7 +81,12 @@ function create(r: Request, name: string, value: Uint8Array): Node {
     checkSize(r, value.length, 0, perms);
     const first = names[names.length - 1] as string;
     // The parent grows by a name; it is not charged to who owns the parent, but its size is bounded all the same.
-    checkSize(r, above.value.length, above.childBytes + first.length - (at === "/" ? 0 : at.length), above.perms.slice(0, quota.permissions));
+    checkSize(
+      r,
+      above.value.length,
+      above.childBytes + first.length - (at === "/" ? 0 : at.length),
+      above.perms.slice(0, quota.permissions),
+    );
   }
   for (let i = names.length - 1; i > 0; i--) view.create(names[i] as string, EMPTY, perms);
   return view.create(name, value, perms);

@@ -133,10 +133,10 @@ export class XenStoreServer {
       known.ring.kick();
       return;
     }
-    let ring: RingTransport | undefined;
-    const channel = this.host.connect(domid, gfn, port, () => ring?.kick());
+    // The channel's first event comes after this call, when the domain is known.
+    const channel = this.host.connect(domid, gfn, port, () => this.domains.get(domid)?.ring.kick());
     if (channel === null) throw XSE.EINVAL;
-    ring = new RingTransport(this, domid, channel.mem, channel.page, () => channel.notify());
+    const ring = new RingTransport(this, domid, channel.mem, channel.page, () => channel.notify());
     this.domains.set(domid, { ring, channel, port, shutDown: false });
     this.fireSpecial("@introduceDomain");
     ring.kick();
@@ -197,7 +197,10 @@ export class XenStoreServer {
         return;
       }
       if (node.perms.some((p, i) => i > 0 && p.id === domid))
-        store.setPerms(path, node.perms.filter((p, i) => i === 0 || p.id !== domid));
+        store.setPerms(
+          path,
+          node.perms.filter((p, i) => i === 0 || p.id !== domid),
+        );
       for (const c of [...node.children]) {
         const child = store.get(childOf(path, c));
         if (child !== undefined) visit(childOf(path, c), child);

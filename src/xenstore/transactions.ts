@@ -114,8 +114,7 @@ export class Transaction implements View {
 
   /** Nobody changed what this transaction looked at. */
   get clean(): boolean {
-    for (const [path, a] of this.touched)
-      if ((this.store.get(path)?.generation ?? ABSENT) !== a.seen) return false;
+    for (const [path, a] of this.touched) if ((this.store.get(path)?.generation ?? ABSENT) !== a.seen) return false;
     return true;
   }
 

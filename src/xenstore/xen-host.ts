@@ -46,7 +46,10 @@ export function xenHost(owner: Domain): DomainHost {
 }
 
 /** A XenStore service for a machine, owned by `owner` (dom0), which hears of domains' ends by itself. */
-export function createXenStore(owner: Domain, options: Omit<ServerOptions, "host" | "ownerDomid"> = {}): XenStoreServer {
+export function createXenStore(
+  owner: Domain,
+  options: Omit<ServerOptions, "host" | "ownerDomid"> = {},
+): XenStoreServer {
   const xen: Xen = owner.xen;
   const server = new XenStoreServer({ ...options, host: xenHost(owner), ownerDomid: owner.domid });
   server.onTrace = (c, way, type, txId, payload) => {
@@ -62,7 +65,8 @@ export function createXenStore(owner: Domain, options: Omit<ServerOptions, "host
   };
   server.onConnectionLost = (c, error) => xen.console.log(`xenstore: ${c.label}: ${ringErrorText(error)}`);
   server.onPrint = (text) => xen.console.log(`xenstore: ${text}`);
-  server.onInternalError = (e) => xen.console.log(`xenstore: internal error: ${e instanceof Error ? (e.stack ?? e.message) : String(e)}`);
+  server.onInternalError = (e) =>
+    xen.console.log(`xenstore: internal error: ${e instanceof Error ? (e.stack ?? e.message) : String(e)}`);
   xen.onShutdown((d) => server.domainShutDown(d.domid));
   return server;
 }

@@ -21,7 +21,9 @@ export interface Case {
   readonly seed: number;
   readonly index: number;
   readonly bits: 64 | 32;
+  /** The instruction that the case is about: the last of `code`. */
   readonly insn: Insn;
+  /** Cases of the same encoding share it. */
   readonly code: Uint8Array;
   readonly gpr: Uint32Array;
   /** Arithmetic flags and DF. */
@@ -31,6 +33,8 @@ export interface Case {
   readonly patches: Uint8Array;
   /** A branch: no way back follows the instruction. */
   readonly landing: boolean;
+  /** Flags that the instructions before it leave undefined. */
+  readonly loose: number;
 }
 
 export interface Result {
@@ -44,6 +48,8 @@ export interface Result {
   vector: number;
   error: number;
   readonly fx: Uint8Array;
+  /** The same bytes. */
+  readonly fxWords: Uint32Array;
   /** What changed in the area: records of u32 offset (a multiple of 8, ascending) and the 8 bytes now there. */
   changes: Uint8Array;
 }
@@ -54,7 +60,7 @@ export interface EngineUnderTest {
   readonly translated: number;
   /** What the area holds before every case. */
   setMemory(base: Uint8Array): void;
-  /** Runs the one instruction to its end (all rounds of a repeated one) or its fault. */
+  /** Runs the one instruction to its end (all rounds of a repeated one) or its fault. The result is good until the next run. */
   run(c: Case): Result;
 }
 
@@ -66,12 +72,12 @@ export function encodeCases(base: Uint8Array, cases: readonly Case[]): Uint8Arra
   let size = AREA_SIZE;
   for (const c of cases) size += CASE_HEADER + c.patches.length;
   const bytes = new Uint8Array(size);
-  const view = new DataView(bytes.buffer);
+  const words = new Uint32Array(bytes.buffer);
   bytes.set(base);
   let at = AREA_SIZE;
   for (const c of cases) {
-    for (let i = 0; i < 32; i++) view.setUint32(at + i * 4, c.gpr[i], true);
-    view.setUint32(at + 128, c.rflags, true);
+    words.set(c.gpr, at >>> 2);
+    words[(at + 128) >>> 2] = c.rflags;
     bytes[at + 132] = c.bits;
     bytes[at + 133] = c.code.length;
     bytes[at + 134] = c.landing ? 1 : c.insn.op === "int3" ? 2 : 0;
@@ -84,27 +90,29 @@ export function encodeCases(base: Uint8Array, cases: readonly Case[]): Uint8Arra
   return bytes;
 }
 
+/** Views of `bytes`, which must be aligned to words. */
 export function decodeResults(bytes: Uint8Array, count: number): Result[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.byteOffset & 3) bytes = bytes.slice();
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
   const results: Result[] = [];
   let at = 0;
   for (let n = 0; n < count; n++) {
-    const gpr = new Uint32Array(32);
-    for (let i = 0; i < 32; i++) gpr[i] = view.getUint32(at + i * 4, true);
-    const changes = view.getUint32(at + 156, true) * PIECE;
+    const w = at >>> 2;
+    const end = at + RESULT_HEADER + words[w + 39] * PIECE;
     results.push({
-      gpr,
-      ripLo: view.getUint32(at + 128, true),
-      ripHi: view.getUint32(at + 132, true),
-      cr2Lo: view.getUint32(at + 136, true),
-      cr2Hi: view.getUint32(at + 140, true),
-      rflags: view.getUint32(at + 144, true),
-      vector: view.getInt32(at + 148, true),
-      error: view.getUint32(at + 152, true),
+      gpr: words.subarray(w, w + 32),
+      ripLo: words[w + 32],
+      ripHi: words[w + 33],
+      cr2Lo: words[w + 34],
+      cr2Hi: words[w + 35],
+      rflags: words[w + 36],
+      vector: words[w + 37] | 0,
+      error: words[w + 38],
       fx: bytes.subarray(at + 160, at + RESULT_HEADER),
-      changes: bytes.subarray(at + RESULT_HEADER, at + RESULT_HEADER + changes),
+      fxWords: words.subarray(w + 40, w + RESULT_HEADER / 4),
+      changes: bytes.subarray(at + RESULT_HEADER, end),
     });
-    at += RESULT_HEADER + changes;
+    at = end;
   }
   return results;
 }

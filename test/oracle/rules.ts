@@ -9,18 +9,21 @@ import { AREA, CODE, GS_BASE, type Case } from "./case.js";
 
 const ALL = CF | PF | AF | ZF | SF | OF;
 
+/** An instruction and the registers it starts from. */
+type Instruction = Pick<Case, "insn" | "gpr">;
+
 /** Value of the count operand of a shift or rotation, before masking. */
-function count(c: Case): number {
+function count(c: Instruction): number {
   const o = c.insn.ops[c.insn.ops.length - 1];
   return o.kind === K.IMM ? c.insn.imm & 0xff : c.gpr[o.reg * 2] & 0xff;
 }
 
 /** Count as the processor masks it. */
-function masked(c: Case): number {
+function masked(c: Instruction): number {
   return count(c) & (c.insn.osize === 8 ? 63 : 31);
 }
 
-function shift(c: Case): number {
+function shift(c: Instruction): number {
   const n = masked(c);
   if (n === 0) return 0;
   let undefinedFlags = AF;
@@ -28,8 +31,8 @@ function shift(c: Case): number {
   if (n >= c.insn.osize * 8 && c.insn.op !== "sar") undefinedFlags |= CF;
   return undefinedFlags;
 }
-const rotate = (c: Case): number => (masked(c) > 1 ? OF : 0);
-function doubleShift(c: Case): number {
+const rotate = (c: Instruction): number => (masked(c) > 1 ? OF : 0);
+function doubleShift(c: Instruction): number {
   const n = masked(c);
   if (n === 0) return 0;
   if (n > c.insn.osize * 8) return ALL;
@@ -38,7 +41,7 @@ function doubleShift(c: Case): number {
 const bitTest = OF | SF | AF | PF;
 
 /** Flags that an instruction leaves undefined when it completes. */
-const UNDEFINED_FLAGS: Readonly<Record<string, number | ((c: Case) => number)>> = {
+const UNDEFINED_FLAGS: Readonly<Record<string, number | ((c: Instruction) => number)>> = {
   and: AF,
   or: AF,
   xor: AF,
@@ -72,7 +75,7 @@ const UNDEFINED_FLAGS: Readonly<Record<string, number | ((c: Case) => number)>> 
 };
 
 /** `status`: FSW afterwards. */
-export function undefinedFlags(c: Case, status: number): number {
+export function undefinedFlags(c: Instruction, status: number): number {
   // SDM, FCOMI: an unmasked invalid operation leaves the flags; AMD processors set them to "unordered" all the same.
   if (/^fu?comip?$/.test(c.insn.op) && status & 0x80) return ALL;
   const rule = UNDEFINED_FLAGS[c.insn.op];
@@ -177,7 +180,7 @@ export function effectiveAddress(c: Case): number {
   const mem = insn.ops.some((o) => o.kind === K.MEM);
   if (!mem) return -1;
   let lo = insn.disp;
-  if (insn.memBase === 16) lo += CODE + insn.len;
+  if (insn.memBase === 16) lo += CODE + c.code.length;
   else if (insn.memBase >= 0) lo += gpr[insn.memBase * 2];
   if (insn.memIndex >= 0) lo += gpr[insn.memIndex * 2] * 2 ** insn.memScale;
   lo = ((lo % 2 ** 32) + 2 ** 32) % 2 ** 32;

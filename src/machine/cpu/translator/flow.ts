@@ -189,7 +189,7 @@ export function symbolicFlags(insn: Insn, shape: Shape): Flags {
   return f;
 }
 
-function same(x: Expr | undefined, y: Expr | undefined): boolean {
+export function same(x: Expr | undefined, y: Expr | undefined): boolean {
   if (x === y) return true;
   if (!x || !y || x.n !== y.n || x.code !== y.code || x.lo !== y.lo || x.hi !== y.hi || x.args.length !== y.args.length)
     return false;

@@ -170,6 +170,7 @@ class RegionWriter {
     const { code, sem, flow } = this;
     const x = b.index + 1;
     const n = b.insns.length;
+    const base = sem.beginBlock();
     if (this.isJoin(x) || !flags)
       sem.enterJoined(
         flow.liveIn[b.index] === 1,
@@ -187,6 +188,7 @@ class RegionWriter {
       leave = sem.emit(insn, shape, b.vas[i] as Va, n - i, live[i] === 1);
       if (leave?.kind === "gone") {
         sem.done();
+        sem.closeSpills(base, false);
         sem.freeState(sem.state);
         return;
       }
@@ -194,6 +196,7 @@ class RegionWriter {
     }
     const held = sem.holdTemps();
     this.finish(b, leave ?? { kind: "jump", target: b.next }, held);
+    sem.closeSpills(base, false);
   }
 
   /** For each instruction, whether anyone looks at the flags after it. */

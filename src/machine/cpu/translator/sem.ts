@@ -28,7 +28,7 @@ import { CC } from "../flags.js";
 import { BASE_RIP, K, type Insn } from "../insn.js";
 import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
 import type { Rmw } from "../sem/context.js";
-import { cut, DYNAMIC, FIRST_GPR, NEED_A, NEED_B, NEED_R, needs, registersIn, symbolicFlags, UNSEEN, writes, type Flags } from "./flow.js";
+import { cut, DYNAMIC, FIRST_GPR, NEED_A, NEED_B, NEED_R, needs, registersIn, same, symbolicFlags, UNSEEN, writes, type Flags } from "./flow.js";
 import { relativeTarget } from "./grow.js";
 import type { Shape } from "./shape.js";
 
@@ -53,8 +53,23 @@ export interface FlagState {
    * That is so if the budget, with these instructions given back, is still what the state block has.
    */
   readonly since?: number | undefined;
+  /** Where exits with this description write it out. */
+  readonly spill?: Spill | undefined;
   /** Locals that this block took for it. */
   readonly owned: readonly number[];
+}
+
+/**
+ * The cold code that writes one description to the state block, shared by all exits that have it. It stands after the last of them:
+ * expressions that only it uses are then computed there, and not (as V8 would share them between exits) on the hot path.
+ */
+interface Spill {
+  readonly next: number;
+  readonly label: number;
+  readonly state: FlagState;
+  used: boolean;
+  /** Cold components that all exits so far still had. */
+  cold: Flags | undefined;
 }
 
 /** How control leaves a block. */
@@ -124,7 +139,6 @@ export class TranslatorSem extends BaseSem {
     this.remaining = remaining;
     this.live = live;
     this.merging = shape.merges && !live;
-    this.baseDepth = this.code.depth;
     this.leaving = undefined;
     const state = this.state;
     if (state.since !== undefined && (shape.sets === 2 || (shape.reads && !this.merging) || insn.op.startsWith("rdtsc")))
@@ -135,6 +149,7 @@ export class TranslatorSem extends BaseSem {
       if (state.cold && ((state.coldRegisters ?? 0) & written) !== 0) this.coolOff(written);
     }
     this.shape = shape;
+    this.baseDepth = this.code.depth;
     shape.def.emit(this);
     return this.leaving;
   }
@@ -284,13 +299,29 @@ export class TranslatorSem extends BaseSem {
   // ---- leaving ----
   /** Go to the common exit with rip as given; `back` instructions of this block have not run. */
   leave(rip: Expr, back: number): void {
-    this.spillFlags();
-    this.code.store(8, c32(0), rip, RIP);
-    this.code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(back)), BUDGET);
-    if (this.state.op === DYNAMIC) {
+    const { code, state } = this;
+    const { since, spill } = state;
+    let fresh = -1;
+    if (state.op >= 0) {
+      if (!spill) this.spillFlags(state, state.cold);
+      else if (since !== undefined) {
+        fresh = code.newLocal("i32");
+        code.setLocal(fresh, this.untouched(since));
+      }
+    }
+    code.store(8, c32(0), rip, RIP);
+    code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(back)), BUDGET);
+    if (state.op === DYNAMIC) {
       this.usesFlagOp = true;
-      this.code.br(this.exitFlagsLabel);
-    } else this.code.br(this.exitLabel);
+      code.br(this.exitFlagsLabel);
+    } else if (state.op >= 0 && spill) {
+      if (fresh >= 0) {
+        code.brIf(this.exitLabel, local(fresh, "i32"), false);
+        code.freeLocal(fresh);
+      }
+      noteCold(spill, state.cold);
+      code.br(spill.label);
+    } else code.br(this.exitLabel);
     if (this.code.depth === this.baseDepth) this.leaving = { kind: "gone" };
   }
   protected override leaveAt(): void {
@@ -414,6 +445,38 @@ export class TranslatorSem extends BaseSem {
       const registers = registersIn(a) | registersIn(b) | registersIn(r);
       for (let i = 0; i < 16; i++) if ((registers & (1 << i)) !== 0) this.gprUsed[i] = 1;
       this.state = { op, a, b, r, registers, since: count, owned: [] };
+      this.openSpill();
+    }
+  }
+  // ---- shared exits of one description ----
+  private readonly spills: Spill[] = [];
+  private spillBase = 0;
+  /** Spills opened from here on belong to the block; `closeSpills` ends them. */
+  beginBlock(): number {
+    this.spillBase = this.spills.length;
+    return this.spillBase;
+  }
+  private openSpill(): void {
+    const next = this.code.block();
+    const label = this.code.block();
+    this.baseDepth += 2;
+    const spill: Spill = { next, label, state: this.state, used: false, cold: undefined };
+    this.spills.push(spill);
+    this.state = { ...this.state, spill };
+  }
+  /** @param reachable control goes on after them */
+  closeSpills(base: number, reachable: boolean): void {
+    const { code } = this;
+    for (let x = this.spills.length; x > base; x--) {
+      const spill = this.spills.pop() as Spill;
+      if (spill.used && reachable) code.br(spill.next);
+      code.end();
+      if (spill.used) {
+        this.spillFlags({ ...spill.state, since: undefined }, spill.cold);
+        code.br(this.exitLabel);
+      }
+      code.end();
+      this.baseDepth -= 2;
     }
   }
   /** Start a block that only one other leads to, with its flags. */
@@ -453,7 +516,7 @@ export class TranslatorSem extends BaseSem {
   /** Leave the flags in the state block, with the budget as a mark of when. */
   checkpoint(): void {
     if (this.state.op === DYNAMIC) this.spillDynamic();
-    else this.spillFlags();
+    else if (this.state.op >= 0) this.spillFlags(this.state, this.state.cold);
     this.code.store(4, c32(0), local(this.budget, "i32"), BUDGET);
   }
   private assign(l: number, e: Expr): void {
@@ -507,27 +570,38 @@ export class TranslatorSem extends BaseSem {
     const b = one(s.b);
     const r = one(s.r);
     this.state = { ...s, a, b, r, registers: s.registers & ~lost, owned: [...s.owned, ...copies.values()] };
+    this.openSpill();
   }
   /** Write the flags to the state block, on the way out. */
-  private spillFlags(): void {
-    const s = this.state;
-    if (s.op < 0) return;
+  private spillFlags(s: FlagState, cold: Flags | undefined): void {
     const code = this.code;
     if (s.since !== undefined) code.if(i32.eqz(this.untouched(s.since)), true);
-    const zero = c32(0);
-    const b = s.cold?.b ?? s.b;
-    const r = s.cold?.r ?? s.r;
-    let a = s.cold?.a ?? s.a;
+    const b = cold?.b ?? s.b;
+    const r = cold?.r ?? s.r;
+    let a = cold?.a ?? s.a;
     const kind = s.op >> 2;
     // The old value follows from the result, which is usually still there as a register.
-    if (a && b && r && !s.cold?.a && (isHeld(r) || s.cold?.r) && (kind === CC.ADD || kind === CC.SUB))
+    if (a && b && r && !cold?.a && (isHeld(r) || cold?.r) && (kind === CC.ADD || kind === CC.SUB))
       a = cut(s.op, kind === CC.ADD ? i64.sub(r, b) : i64.add(r, b));
-    if (a) code.store(8, zero, a, CC_A);
-    if (b) code.store(8, zero, b, CC_B);
-    else if (kind === CC.RES) code.store(8, zero, c64(0), CC_B);
-    if (r) code.store(8, zero, r, CC_R);
-    code.store(4, zero, c32(s.op), CC_OP);
+    if (a) this.storeFlag(a, CC_A);
+    if (b) this.storeFlag(b, CC_B);
+    else if (kind === CC.RES) this.storeFlag(c64(0), CC_B);
+    if (r) this.storeFlag(r, CC_R);
+    code.store(4, c32(0), c32(s.op), CC_OP);
     if (s.since !== undefined) code.end();
+  }
+  /** Store a component; a value cut to its size goes as it is, into cleared memory. */
+  private storeFlag(e: Expr, at: number): void {
+    const { code } = this;
+    const zero = c32(0);
+    const size = maskSize(e);
+    if (size !== 0) {
+      code.store(8, zero, c64(0), at);
+      code.store(size, zero, uncut(e.args[0] as Expr, size), at);
+    } else if (e.n === N.OP && e.code === 0xad) {
+      code.store(4, zero, c32(0), at + 4);
+      code.store(4, zero, e.args[0] as Expr, at);
+    } else code.store(8, zero, e, at);
   }
   /** Flags in A, B, R, OP to the state block; a negative OP says that the state block has them. */
   spillDynamic(): void {
@@ -615,6 +689,7 @@ export class TranslatorSem extends BaseSem {
     return s.op >= 0 ? e : this.let(e);
   }
   protected override setCc(op: number, a: Expr | undefined, b: Expr | undefined, r: Expr | undefined): void {
+    this.closeSpills(this.spillBase, true);
     if (!this.live) {
       this.replaceState(DEAD_STATE, []);
       return;
@@ -639,6 +714,7 @@ export class TranslatorSem extends BaseSem {
         : { op, a: ka, b: kb, r: kr, registers: 0, owned: [] },
       used,
     );
+    this.openSpill();
   }
   protected override setCcIf(
     cond: Expr,
@@ -727,6 +803,30 @@ export class TranslatorSem extends BaseSem {
   loadXmm(n: number): Expr {
     return v.load(c32(0), XMM + n * 16);
   }
+}
+
+/** Note which cold components an exit still had; only what all have can be used. */
+function noteCold(spill: Spill, cold: Flags | undefined): void {
+  if (!spill.used) spill.cold = cold;
+  else if (spill.cold) {
+    const { op, a, b, r } = spill.cold;
+    const kept = (x: Expr | undefined, y: Expr | undefined): Expr | undefined => (same(x, y) ? x : undefined);
+    spill.cold = { op, a: kept(a, cold?.a), b: kept(b, cold?.b), r: kept(r, cold?.r) };
+  }
+  spill.used = true;
+}
+
+/** Bytes that `and` with a constant leaves, if the expression is that; else 0. */
+function maskSize(e: Expr): number {
+  const m = e.args[1];
+  if (e.n !== N.OP || e.code !== 0x83 || m?.n !== N.I64) return 0;
+  return m.lo === -1 && m.hi === 0 ? 4 : m.hi !== 0 ? 0 : m.lo === 0xffff ? 2 : m.lo === 0xff ? 1 : 0;
+}
+/** Without the masks inside a sum or difference of which only `size` bytes are used. */
+function uncut(e: Expr, size: number): Expr {
+  if (maskSize(e) >= size) return uncut(e.args[0] as Expr, size);
+  if (e.n === N.OP && (e.code === 0x7c || e.code === 0x7d)) return { ...e, args: e.args.map((x) => uncut(x, size)) };
+  return e;
 }
 
 /** A local, or one zero-extended. */
