@@ -40,6 +40,10 @@ export interface CliResult {
   readonly stderr: string;
 }
 
+/** Text without the control sequences of a terminal. */
+// eslint-disable-next-line no-control-regex
+const plain = (text: string): string => text.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "");
+
 /** A running command whose console can be talked to. */
 export class CliRun {
   readonly child: ChildProcessWithoutNullStreams;
@@ -68,8 +72,8 @@ export class CliRun {
     for (const w of this.watchers) w();
   }
 
-  /** Waits until the console shows the pattern after what an earlier `expect` has found; the match. */
   private from = 0;
+  /** Waits until the console shows the pattern after what an earlier `expect` has found; the match. Control sequences are left out. */
   expect(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const fail = (why: string): void => {
@@ -78,7 +82,7 @@ export class CliRun {
         reject(new Error(`${why}: ${pattern}\nlast output:\n${this.stdout.slice(-2000)}\nstderr:\n${this.stderr.slice(-2000)}`));
       };
       const look = (): void => {
-        const m = pattern.exec(this.stdout.slice(this.from));
+        const m = pattern.exec(plain(this.stdout).slice(this.from));
         if (m !== null) {
           this.from += m.index + m[0].length;
           this.watchers.delete(look);

@@ -308,7 +308,7 @@ export class Machine {
       } else {
         let b = this.blocks.get(va);
         if (!b) {
-          const one = this.build(va, { ...this.opts, maxBlocks: 1, inlineCalls: false });
+          const one = this.build(va, { ...this.opts, maxBlocks: 1, inlineLimit: 0 });
           if (!one) throw new Error(`cannot translate at ${va.toString(16)}`);
           this.blocks.set(va, (b = one));
         }

@@ -283,7 +283,6 @@ export class Xen {
     cpu.load(v.ctx);
     this.current = v;
     v.mm.load();
-    cpu.flushTlb();
     this.mem.u32[TSC_AUX >>> 2] = v.traps.tscAux;
     v.time.afterLoad(this.clock.now());
   }

@@ -111,10 +111,9 @@ export const TLB = 0x20000;
 /** Read array of space s at TLB + s*2*TLB_ARRAY_SIZE; write array follows it. */
 export const TLB_END = TLB + 4 * TLB_ARRAY_SIZE;
 
-/** Cache of code by virtual address: tag i64 (VA), epoch+mode key i32, block or region reference i32. */
-export const JUMP_CACHE = 0x30000;
-export const JUMP_CACHE_ENTRIES = 4096;
-export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * 16;
+/** Addresses of the TLB entries filled since the last flush (u32 each), so that a flush clears what was used. */
+export const TLB_FILLED = 0x30000;
+export const TLB_FILLED_MAX = 512;
 /**
  * Per machine frame, which of its 64 granules of 64 bytes hold decoded code (u64 mask). A frame with a non-zero mask never
  * has an entry in a write TLB array, so that every store to it takes the slow path and is checked.
@@ -122,9 +121,17 @@ export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * 16;
 export const CODE_MASK = 0x40000;
 export const MAX_FRAMES = 1 << 20;
 export const CODE_MASK_END = CODE_MASK + MAX_FRAMES * 8;
+/**
+ * Cache of code by virtual address: VA i64, epoch and mode key u32, block u32, region's function table index u32 (0 = none), its entry
+ * number u32, pad u64. An entry of an older epoch counts for nothing.
+ */
+export const JUMP_CACHE = CODE_MASK_END;
+export const JUMP_CACHE_ENTRIES = 4096;
+export const JUMP_CACHE_ENTRY_SIZE = 32;
+export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY_SIZE;
 /** Hash table of decoded blocks by machine address and mode. */
-export const BLOCK_HASH = CODE_MASK_END;
-export const BLOCK_HASH_ENTRIES = 1 << 17;
+export const BLOCK_HASH = JUMP_CACHE_END;
+export const BLOCK_HASH_ENTRIES = 1 << 16;
 export const BLOCK_HASH_END = BLOCK_HASH + BLOCK_HASH_ENTRIES * 4;
 /** Arena of pre-decoded blocks. */
 export const RECORDS = 0x1000000;

@@ -52,9 +52,13 @@ export class PhysMem {
   r64(a: Maddr): number {
     return this.r32(a) + this.r32(a + 4) * 4294967296;
   }
+  /** Does the engine hold code decoded from this frame? */
+  hasCode(mfn: Mfn): boolean {
+    const mask = (CODE_MASK + mfn * 8) >>> 2;
+    return ((this.u32[mask] as number) | (this.u32[mask + 1] as number)) !== 0;
+  }
   private check(a: Maddr): void {
-    const mask = (CODE_MASK + (a >>> 12) * 8) >>> 2;
-    if ((this.u32[mask] as number) !== 0 || (this.u32[mask + 1] as number) !== 0) this.onCodeWrite(a >>> 12);
+    if (this.hasCode(a >>> 12)) this.onCodeWrite(a >>> 12);
   }
   w8(a: Maddr, v: number): void {
     this.check(a);

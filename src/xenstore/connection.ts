@@ -31,6 +31,7 @@ import {
   XS_WATCH_EVENT,
   XS_WRITE,
 } from "../abi/io_xs_wire.js";
+import { DOMID_SELF } from "../abi/xen.js";
 import { XsError, XSE } from "./errors.js";
 import * as ops from "./operations.js";
 import { domainPath, isSpecial } from "./paths.js";
@@ -140,7 +141,10 @@ OPS[XS_SET_PERMS] = {
 OPS[XS_IS_DOMAIN_INTRODUCED] = {
   name: "IS_DOMAIN_INTRODUCED",
   priv: true,
-  run: (c, p) => strings(c.server.isIntroduced(atoi(one(p))) ? "T" : "F"),
+  run: (c, p) => {
+    const domid = atoi(one(p));
+    return strings(c.server.isIntroduced(domid === DOMID_SELF ? c.domid : domid) ? "T" : "F");
+  },
 };
 OPS[XS_RESUME] = { name: "RESUME", priv: true, run: (c, p) => (c.server.resume(atoi(one(p))), OK) };
 OPS[XS_SET_TARGET] = {

@@ -8,6 +8,7 @@
  */
 import {
   XENSTORE_CONNECTED,
+  XENSTORE_ERROR_COMM,
   XENSTORE_ERROR_NONE,
   XENSTORE_ERROR_PROTO,
   XENSTORE_ERROR_RINGIDX,
@@ -21,6 +22,7 @@ import {
 import type { Maddr, PhysMem } from "../machine/memory.js";
 import { Connection, type Link } from "./connection.js";
 import type { XenStoreServer } from "./server.js";
+import { latin1 } from "./text.js";
 import { encode, XsParser } from "./wire.js";
 
 const MASK = XENSTORE_RING_SIZE - 1;
@@ -30,7 +32,8 @@ export type RingMemory = Pick<PhysMem, "r8" | "w8" | "r32" | "w32">;
 
 interface Packet {
   readonly bytes: Uint8Array;
-  readonly event: boolean;
+  /** The text of an event; null for an answer. */
+  readonly event: string | null;
 }
 
 export class RingTransport implements Link {
@@ -39,6 +42,8 @@ export class RingTransport implements Link {
   notify: () => void;
   private readonly parser = new XsParser();
   private queue: Packet[] = [];
+  /** Events in the queue that are not begun. */
+  private readonly events = new Set<string>();
   /** Bytes of the first packet that are in the ring. */
   private sent = 0;
   private waiting = 0;
@@ -74,24 +79,18 @@ export class RingTransport implements Link {
   send(type: number, reqId: number, txId: number, payload: Uint8Array): void {
     if (this.closed || this.failedWith !== XENSTORE_ERROR_NONE) return;
     const { quota } = this.server;
-    const packet: Packet = { bytes: encode(type, reqId, txId, payload), event: type === XS_WATCH_EVENT };
+    const event = type === XS_WATCH_EVENT ? latin1(payload) : null;
     // An event that waits already need not be told twice.
-    if (packet.event && this.queue.length > 0 && this.isQueued(packet)) return;
+    if (event !== null && this.events.has(event)) return;
+    const packet: Packet = { bytes: encode(type, reqId, txId, payload), event };
     if (!this.connection.who.privileged && this.waiting + packet.bytes.length > quota.pendingBytes) {
-      this.fail(XENSTORE_ERROR_PROTO);
+      this.fail(XENSTORE_ERROR_COMM);
       return;
     }
     this.queue.push(packet);
+    if (event !== null) this.events.add(event);
     this.waiting += packet.bytes.length;
     if (!this.busy && this.flush()) this.notify();
-  }
-
-  private isQueued(p: Packet): boolean {
-    for (let i = this.sent > 0 ? 1 : 0; i < this.queue.length; i++) {
-      const q = this.queue[i] as Packet;
-      if (q.event && q.bytes.length === p.bytes.length && q.bytes.every((b, j) => b === p.bytes[j])) return true;
-    }
-    return false;
   }
 
   /** Put what waits into the ring as far as there is room; true if the ring moved. */
@@ -108,7 +107,9 @@ export class RingTransport implements Link {
     let done = 0;
     let moved = false;
     while (room > 0 && done < this.queue.length) {
-      const { bytes } = this.queue[done] as Packet;
+      const { bytes, event } = this.queue[done] as Packet;
+      // What the guest begins to see is told; a change from now on is news again.
+      if (event !== null) this.events.delete(event);
       const n = Math.min(room, bytes.length - this.sent);
       for (let i = 0; i < n; i++) mem.w8(page + X.rsp + ((prod + i) & MASK), bytes[this.sent + i] as number);
       prod = (prod + n) >>> 0;
@@ -192,6 +193,7 @@ export class RingTransport implements Link {
 
   private drop(): void {
     this.queue = [];
+    this.events.clear();
     this.sent = 0;
     this.waiting = 0;
     this.parser.reset();

@@ -55,8 +55,10 @@ function distance80(a: DataView, b: DataView, at: number): number {
   const hb = b.getUint32(at + 4, true);
   let d = (ha - hb) * TWO32 + lo;
   // One of them is the power of two that the other falls short of.
-  if (ea - eb === 1) d = ha === 0x80000000 && a.getUint32(at, true) === 0 ? (TWO32 - hb) * TWO32 - b.getUint32(at, true) : Infinity;
-  else if (eb - ea === 1) d = hb === 0x80000000 && b.getUint32(at, true) === 0 ? (TWO32 - ha) * TWO32 - a.getUint32(at, true) : Infinity;
+  if (ea - eb === 1)
+    d = ha === 0x80000000 && a.getUint32(at, true) === 0 ? (TWO32 - hb) * TWO32 - b.getUint32(at, true) : Infinity;
+  else if (eb - ea === 1)
+    d = hb === 0x80000000 && b.getUint32(at, true) === 0 ? (TWO32 - ha) * TWO32 - a.getUint32(at, true) : Infinity;
   else if (ea !== eb) return Infinity;
   d = Math.abs(d);
   return d > 1000 ? Infinity : d;
@@ -85,6 +87,9 @@ function same(c: Case, mine: Result, host: Result): boolean {
   return mine.changes.length === host.changes.length && equalBytes(mine.changes, host.changes);
 }
 
+/** 1 from the last page of the lower half on, which Linux counts with its own. */
+const kernelHalf = (r: Result): number => (r.cr2Hi >>> 31 || (r.cr2Hi === 0x7fff && r.cr2Lo >= 0xfffff000) ? 1 : 0);
+
 /** What differs, or "" . `mine` is the engine's result, `host` the oracle's. */
 export function difference(c: Case, mine: Result, host: Result, base: Uint8Array): string {
   if (host.vector < 0 && same(c, mine, host)) return "";
@@ -93,7 +98,7 @@ export function difference(c: Case, mine: Result, host: Result, base: Uint8Array
   else {
     const hasCode = host.vector === 8 || (host.vector >= 10 && host.vector <= 14) || host.vector === 17;
     // Linux sets P for the kernel's half of the address space, so as not to tell what is mapped there.
-    const ignored = host.vector !== 14 ? 0 : (host.cr2Hi >>> 31) | ignoredErrorBits(c);
+    const ignored = host.vector !== 14 ? 0 : kernelHalf(host) | ignoredErrorBits(c);
     if (hasCode && (mine.error ^ host.error) & ~ignored) out.push(`error code ${mine.error}, host ${host.error}`);
     if (host.vector === 14 && !looseFaultAddress(c) && (mine.cr2Lo !== host.cr2Lo || mine.cr2Hi !== host.cr2Hi))
       out.push(`cr2 ${hex64(mine.cr2Hi, mine.cr2Lo)}, host ${hex64(host.cr2Hi, host.cr2Lo)}`);
@@ -112,7 +117,8 @@ export function difference(c: Case, mine: Result, host: Result, base: Uint8Array
         `${NAMES[i]} ${hex64(wide ? mine.gpr[lo + 1] : 0, mine.gpr[lo])}, host ${hex64(wide ? host.gpr[lo + 1] : 0, host.gpr[lo])}`,
       );
   }
-  const flags = (mine.rflags ^ host.rflags) & COMPARED & ~c.loose & ~(completed ? undefinedFlags(c, host.fx[2]) : flagsAtFault(c));
+  const flags =
+    (mine.rflags ^ host.rflags) & COMPARED & ~c.loose & ~(completed ? undefinedFlags(c, host.fx[2]) : flagsAtFault(c));
   for (const [bit, name] of FLAG_NAMES)
     if (flags & bit) out.push(`${name} ${mine.rflags & bit ? 1 : 0}, host ${host.rflags & bit ? 1 : 0}`);
 

@@ -138,7 +138,7 @@ export interface Encoding {
 /** An address for a memory operand of this size. */
 export function target(r: Random, op: string, size: number): number {
   const room = IMAGES.test(op) ? 512 : 32;
-  if (r.chance(2)) return AREA + AREA_SIZE - r.below(Math.max(size, 1) + 4); // near or across the end
+  if (r.chance(2)) return AREA + AREA_SIZE - r.below(Math.max(size, SPANS[op] ?? 1) + 4); // near or across the end
   if (r.chance(0.5)) return AREA - 1 - r.below(20);
   if (r.chance(0.5)) return r.pick([AREA + 0x100000, 0x1000, 0x30000000]);
   let at = AREA + 64 + r.below(AREA_SIZE - 128 - room);
@@ -146,10 +146,12 @@ export function target(r: Random, op: string, size: number): number {
   if (size === 16 || room === 512 ? r.chance(92) : r.chance(60)) at &= ~15;
   return at;
 }
+const SPANS: Readonly<Record<string, number>> = { fxsave: 530, fxrstor: 530, fnsave: 108, frstor: 108, fnstenv: 28, fldenv: 28 }; // prettier-ignore
 const IMAGES = /^(fxsave|fxrstor|fldenv|fnstenv|fnsave|frstor)$/;
 
 /** A target of a branch: a landing place in the code page, or rarely an unmapped one. */
-export const landing = (r: Random): number => (r.chance(95) ? CODE_PAGE + r.below(0x700) : 0x40000000 + r.below(0x1000));
+export const landing = (r: Random): number =>
+  r.chance(95) ? CODE_PAGE + r.below(0x700) : 0x40000000 + r.below(0x1000);
 
 function setU32(bytes: number[], at: number, v: number): void {
   for (let i = 0; i < 4; i++) bytes[at + i] = (v >>> (8 * i)) & 0xff;
@@ -168,15 +170,14 @@ function encode(r: Random, form: Form): { bytes: number[]; disp: number } {
   if (r.chance(5)) bytes.push(is64 ? r.pick([0x65, 0x65, 0x2e, 0x3e, 0x26, 0x36]) : r.pick([0x3e, 0x26, 0x36]));
   const mandatory = MANDATORY[Math.max(place.prefix, 0)];
   // AMD processors honour 66 on near branches in 64-bit code; Intel's, and we, do not.
-  if (
-    (place.prefix <= 0 && !row.selected && r.chance(25) && !(branch && is64)) ||
-    (place.prefix > 1 && r.chance(5))
-  ) {
+  if ((place.prefix <= 0 && !row.selected && r.chance(25) && !(branch && is64)) || (place.prefix > 1 && r.chance(5))) {
     if (place.prefix < 0 || row.string || place.prefix > 1) bytes.push(0x66);
   }
   if (row.string && STRINGS.has(row.op)) {
     if (r.chance(60)) bytes.push(r.chance(50) ? 0xf3 : 0xf2);
-  } else if (place.map === 0 && place.prefix < 0 && r.chance(1)) bytes.push(r.chance(50) ? 0xf3 : 0xf2); // means nothing
+  } else if (place.map === 0 && place.prefix < 0 && !row.op.startsWith("loop") && r.chance(1))
+    // They mean nothing here (but for AMD, whose loope and loopne take their condition from them).
+    bytes.push(r.chance(50) ? 0xf3 : 0xf2);
   if (mandatory) bytes.push(mandatory);
   // A REX that is not the last prefix means nothing.
   if (is64 && r.chance(0.5)) bytes.unshift(0x40 | r.below(16));
@@ -228,6 +229,9 @@ export function makeEncoding(r: Random, form: Form): Encoding | null {
   if (!insn || insn.len > 15 || insn.op === "gp" || insn.op in EXCLUDED) return null;
   if (insn.op === "ud" && form.place.row.op !== "ud" && !bytes.includes(0xf0)) return null;
   const { op, len } = insn;
+  // On AMD processors the first is an access to CR8, and the second reads four bytes.
+  if (form.place.row.op === "mov_cr" && bytes.includes(0xf0)) return null;
+  if (op === "movsxd" && insn.osize === 2 && insn.ops[1].kind === K.MEM) return null;
   const branch = LANDING.has(op);
   const prelude = makePrelude(r, insn, setOf(form.place) === "integer" || op.startsWith("fcmov") ? 25 : 5);
   const next = CODE + (prelude?.bytes.length ?? 0) + len;

@@ -6,7 +6,7 @@
 import { VirtualClock } from "../../src/machine/clock.js";
 import { Cpu, type EngineKind } from "../../src/machine/cpu/cpu.js";
 import { Exit } from "../../src/machine/cpu/exits.js";
-import { FCW, FPR, FSW, FTW, MXCSR, XMM } from "../../src/machine/layout.js";
+import { FCW, FPR, FSW, FTW, GPR, MXCSR, XMM } from "../../src/machine/layout.js";
 import { PhysMem } from "../../src/machine/memory.js";
 import {
   AREA,
@@ -40,7 +40,12 @@ class Engine {
   readonly #code: number;
   #base: Uint8Array = new Uint8Array(AREA_SIZE);
   readonly #expected = new Uint8Array(AREA_SIZE);
+  /** The area and what it should hold, for comparing. */
+  readonly #seen: Buffer;
+  readonly #wanted = Buffer.from(this.#expected.buffer);
   #bits = 0;
+  #text: Uint8Array | undefined;
+  readonly #result: Result;
 
   constructor(kind: EngineKind) {
     const mem = this.#mem;
@@ -69,6 +74,21 @@ class Engine {
     map(CODE_PAGE, this.#code, PRESENT_USER);
     this.#cpu.setRoot(0, root, 4);
     mem.fill(this.#code, 0xcc, 4096);
+    this.#seen = Buffer.from(mem.u8.buffer, this.#area, AREA_SIZE);
+    const fx = new Uint8Array(FX_SIZE);
+    this.#result = {
+      gpr: new Uint32Array(32),
+      ripLo: 0,
+      ripHi: 0,
+      cr2Lo: 0,
+      cr2Hi: 0,
+      rflags: 0,
+      vector: -1,
+      error: 0,
+      fx,
+      fxWords: new Uint32Array(fx.buffer),
+      changes: NO_CHANGES,
+    };
   }
 
   setMemory(base: Uint8Array): void {
@@ -100,59 +120,60 @@ class Engine {
     u32[FSW >>> 2] = fx[2] | (fx[3] << 8);
     u32[FTW >>> 2] = fx[4];
     u32[MXCSR >>> 2] = fx[24] | (fx[25] << 8) | (fx[26] << 16) | (fx[27] << 24);
-    const top = (fx[3] >> 3) & 7;
-    for (let i = 0; i < 8; i++) u8.set(fx.subarray(32 + i * 16, 42 + i * 16), FPR + ((top + i) & 7) * 16);
+    // Both in one go; the registers above TOP come first in the image.
+    const top = ((fx[3] >> 3) & 7) * 16;
+    u8.set(fx.subarray(32, 160 - top), FPR + top);
+    if (top > 0) u8.set(fx.subarray(160 - top, 160), FPR);
     u8.set(fx.subarray(160, FX_SIZE), XMM);
   }
 
-  #saveFx(fx: Uint8Array): void {
-    const { u8, u32 } = this.#mem;
-    const view = new DataView(fx.buffer, fx.byteOffset);
-    view.setUint16(0, u32[FCW >>> 2], true);
-    view.setUint16(2, u32[FSW >>> 2], true);
-    fx[4] = u32[FTW >>> 2];
-    view.setUint32(24, u32[MXCSR >>> 2], true);
-    const top = (fx[3] >> 3) & 7;
+  #saveFx(fx: Uint32Array): void {
+    const { u32 } = this.#mem;
+    fx[0] = u32[FCW >>> 2] | (u32[FSW >>> 2] << 16);
+    fx[1] = u32[FTW >>> 2];
+    fx[6] = u32[MXCSR >>> 2];
+    const top = (u32[FSW >>> 2] >> 11) & 7;
     for (let i = 0; i < 8; i++) {
-      const at = FPR + ((top + i) & 7) * 16;
-      fx.set(u8.subarray(at, at + 10), 32 + i * 16);
+      const from = (FPR >>> 2) + ((top + i) & 7) * 4;
+      fx[8 + i * 4] = u32[from];
+      fx[9 + i * 4] = u32[from + 1];
+      fx[10 + i * 4] = u32[from + 2] & 0xffff;
     }
-    fx.set(u8.subarray(XMM, XMM + 256), 160);
+    for (let i = 0; i < 64; i++) fx[40 + i] = u32[(XMM >>> 2) + i];
+  }
+
+  /** Put the instruction where it is executed. Cases of one encoding come one after the other and find it there. */
+  #place(code: Uint8Array): void {
+    if (code === this.#text) return;
+    this.#text = code;
+    // Its old neighbourhood becomes int3 again.
+    const bytes = new Uint8Array(32).fill(0xcc);
+    bytes.set(code);
+    this.#mem.write(this.#code + (CODE - CODE_PAGE), bytes);
+    // It must not count as code that could not be translated because the last case at this address could not.
+    this.#cpu.regions.reset();
   }
 
   run(c: Case): Result {
     const cpu = this.#cpu;
-    const mem = this.#mem;
     this.#mode(c.bits);
-    // The instruction (its old neighbourhood becomes int3 again).
-    const text = new Uint8Array(32).fill(0xcc);
-    text.set(c.code);
-    mem.write(this.#code + (CODE - CODE_PAGE), text);
-    // It must not count as code that could not be translated because the last case at this address could not.
-    cpu.regions.reset();
-    const patches = new DataView(c.patches.buffer, c.patches.byteOffset, c.patches.byteLength);
-    for (let at = 0; at < c.patches.length; at += PIECE) {
-      const offset = patches.getUint32(at, true);
-      this.#expected.set(c.patches.subarray(at + 4, at + PIECE), offset);
-      mem.write(this.#area + offset, c.patches.subarray(at + 4, at + PIECE));
+    this.#place(c.code);
+    const { patches } = c;
+    const { u8, u32 } = this.#mem;
+    for (let at = 0; at < patches.length; at += PIECE) {
+      const offset = patches[at] | (patches[at + 1] << 8);
+      for (let i = 0; i < 8; i++) this.#expected[offset + i] = u8[this.#area + offset + i] = patches[at + 4 + i];
     }
-    for (let i = 0; i < 16; i++) cpu.setReg(i, c.gpr[i * 2], c.gpr[i * 2 + 1]);
+    u32.set(c.gpr, GPR >>> 2);
     this.#loadFx(c.fx);
     cpu.rflags = c.rflags | 0x202;
     cpu.rip = CODE;
 
-    const result: Result = {
-      gpr: new Uint32Array(32),
-      ripLo: 0,
-      ripHi: 0,
-      cr2Lo: 0,
-      cr2Hi: 0,
-      rflags: 0,
-      vector: -1,
-      error: 0,
-      fx: new Uint8Array(FX_SIZE),
-      changes: new Uint8Array(0),
-    };
+    const result = this.#result;
+    result.vector = -1;
+    result.error = 0;
+    result.cr2Lo = 0;
+    result.cr2Hi = 0;
     let rounds = 0;
     loop: for (;;) {
       const reason = cpu.run(1000);
@@ -187,41 +208,45 @@ class Engine {
     const rip = cpu.rip;
     result.ripLo = rip >>> 0;
     result.ripHi = Math.floor(rip / 2 ** 32) >>> 0;
-    for (let i = 0; i < 16; i++) {
-      result.gpr[i * 2] = cpu.regLo(i);
-      result.gpr[i * 2 + 1] = cpu.regHi(i);
-    }
+    for (let i = 0; i < 32; i++) result.gpr[i] = u32[(GPR >>> 2) + i];
     result.rflags = cpu.rflags;
-    this.#saveFx(result.fx);
-    this.#collect(result, c, patches);
+    this.#saveFx(result.fxWords);
+    this.#collect(result, patches);
     return result;
   }
 
   /** Find what changed in the area, and put it back. */
-  #collect(result: Result, c: Case, patches: DataView): void {
-    const mem = this.#mem;
-    const expected = new Uint32Array(this.#expected.buffer);
-    const first = this.#area >>> 2;
-    const changed: number[] = [];
-    for (let w = 0; w < AREA_SIZE / 4; w += 2) {
-      if (mem.u32[first + w] !== expected[w] || mem.u32[first + w + 1] !== expected[w + 1]) changed.push(w * 4);
+  #collect(result: Result, patches: Uint8Array): void {
+    const { u8 } = this.#mem;
+    const area = this.#area;
+    result.changes = NO_CHANGES;
+    if (this.#seen.compare(this.#wanted) !== 0) {
+      const changed: number[] = [];
+      for (let block = 0; block < AREA_SIZE; block += 256) {
+        if (this.#seen.compare(this.#wanted, block, block + 256, block, block + 256) === 0) continue;
+        for (let at = block; at < block + 256; at += 8) {
+          let i = 0;
+          while (i < 8 && u8[area + at + i] === this.#expected[at + i]) i++;
+          if (i < 8) changed.push(at);
+        }
+      }
+      const changes = (result.changes = new Uint8Array(changed.length * PIECE));
+      changed.forEach((offset, i) => {
+        changes[i * PIECE] = offset & 0xff;
+        changes[i * PIECE + 1] = offset >> 8;
+        for (let k = 0; k < 8; k++) {
+          changes[i * PIECE + 4 + k] = u8[area + offset + k];
+          u8[area + offset + k] = this.#base[offset + k];
+        }
+      });
     }
-    const changes = new Uint8Array(changed.length * PIECE);
-    const view = new DataView(changes.buffer);
-    changed.forEach((offset, i) => {
-      view.setUint32(i * PIECE, offset, true);
-      changes.set(mem.read(this.#area + offset, 8), i * PIECE + 4);
-      mem.write(this.#area + offset, this.#base.subarray(offset, offset + 8));
-    });
-    for (let at = 0; at < c.patches.length; at += PIECE) {
-      const offset = patches.getUint32(at, true);
-      const before = this.#base.subarray(offset, offset + 8);
-      this.#expected.set(before, offset);
-      mem.write(this.#area + offset, before);
+    for (let at = 0; at < patches.length; at += PIECE) {
+      const offset = patches[at] | (patches[at + 1] << 8);
+      for (let i = 0; i < 8; i++) this.#expected[offset + i] = u8[area + offset + i] = this.#base[offset + i];
     }
-    result.changes = changes;
   }
 }
+const NO_CHANGES = new Uint8Array(0);
 
 /** An engine that is made anew after it threw (what it had half compiled then is of no use to anyone). */
 export function openEngine(kind: "interpreter" | "translator"): EngineUnderTest {

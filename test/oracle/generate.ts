@@ -96,11 +96,14 @@ export class Generator {
     this.#setGpr(4, AREA + 0x800 + r.below(0x400) * (r.chance(90) ? 8 : 1));
     if (r.chance(1)) this.#setGpr(4, AREA + r.below(16));
 
+    // Several reasons to fault at once: which comes first?
+    const hostile = e.floating && r.chance(0.4);
     let ea = e.fixed;
     if (e.addressed) {
       const format = r.chance(15) ? r.pick(FORMATS) : e.format;
       if (ea < 0) {
-        ea = this.#steer(e, target(r, insn.op, e.mem?.size ?? 16));
+        const at = hostile ? AREA + AREA_SIZE - r.below(16) : target(r, insn.op, e.mem?.size ?? 16);
+        ea = this.#steer(e, at);
         if (insn.seg === 5) ea += GS_BASE;
       }
       if (e.mem) this.#operand(e, ea, e.mem.size, format);
@@ -116,7 +119,7 @@ export class Generator {
       code: e.code,
       gpr,
       rflags: r.u32() & 0xcd5,
-      fx: this.#fx(e),
+      fx: this.#fx(e, hostile),
       patches: this.#collect(),
       landing: e.landing,
       loose: e.loose,
@@ -127,7 +130,10 @@ export class Generator {
   #collect(): Uint8Array {
     const n = this.#patches;
     if (n === 0) return NO_PATCHES;
-    const order = this.#patched.subarray(1, n + 1).slice().sort();
+    const order = this.#patched
+      .subarray(1, n + 1)
+      .slice()
+      .sort();
     const patches = new Uint8Array(n * PIECE);
     for (let i = 0; i < n; i++) {
       const offset = order[i];
@@ -156,7 +162,7 @@ export class Generator {
     const scale = 1 << insn.memScale;
     const base = insn.memBase;
     const index = insn.memIndex;
-    if (r.chance(0.5) && e.bits === 64) return -1; // anywhere, non-canonical too
+    if (e.bits === 64 && insn.asize === 8 && r.chance(0.5) && this.#outside(base) && this.#outside(index)) return -1;
     if (base < 0 || index === base) {
       // disp + n × unit
       const unit = base < 0 ? scale : 1 + scale;
@@ -181,6 +187,12 @@ export class Generator {
       if (index >= 0) this.#gpr[index * 2 + 1] = r.u32();
     }
     return ea;
+  }
+
+  /** With this register the address may be anywhere, non-canonical too, but not where the oracle itself lies. */
+  #outside(register: number): boolean {
+    const hi = register < 0 ? 0x1000 : this.#gpr[register * 2 + 1];
+    return hi !== 0 && hi !== 0xffffffff && (hi < 0x5000 || hi >= 0x7fff);
   }
 
   /** Put bytes into the area (clipped to it). */
@@ -212,7 +224,7 @@ export class Generator {
     const r = this.#r;
     const s = this.#scratch;
     if (insn.op === "fxrstor") {
-      const image = this.#fx(e);
+      const image = this.#fx(e, false);
       this.#store(ea, new DataView(image.buffer), FX_SIZE);
       return;
     }
@@ -387,15 +399,15 @@ export class Generator {
   }
 
   /** x87, MMX and SSE state. */
-  #fx(e: Encoding): Uint8Array {
+  #fx(e: Encoding, hostile: boolean): Uint8Array {
     const r = this.#r;
     const fx = this.#fxOfGroup.slice();
-    const masks = r.chance(96) ? 0x3f : r.below(64);
+    const masks = r.chance(hostile ? 0 : 96) ? 0x3f : r.below(64);
     const control =
       0x40 | masks | (r.chance(60) ? 0x300 : r.pick([0, 0x200, 0x300])) | (r.chance(60) ? 0 : r.below(4) << 10);
     // Sticky exceptions only where masked: a pending one is a case of its own.
     let status = (r.u32() & 0x4700) | (r.below(8) << 11);
-    if (r.chance(30)) status |= r.below(64) & (r.chance(97) ? masks : 0x3f);
+    if (hostile || r.chance(30)) status |= r.below(64) & (r.chance(hostile ? 50 : 97) ? masks : 0x3f);
     if (status & ~masks & 0x3f) status |= 0x8080;
     fx[0] = control & 0xff;
     fx[1] = control >> 8;
@@ -405,7 +417,7 @@ export class Generator {
     let mxcsr = 0x1f80 | (r.chance(60) ? 0 : r.below(4) << 13);
     if (r.chance(10)) mxcsr |= 0x8000;
     if (r.chance(10)) mxcsr |= 0x40;
-    if (r.chance(3)) mxcsr &= ~(r.below(64) << 7);
+    if (r.chance(hostile ? 50 : 3)) mxcsr &= ~(r.below(64) << 7);
     if (r.chance(30)) mxcsr |= r.below(64);
     fx[24] = mxcsr & 0xff;
     fx[25] = mxcsr >> 8;

@@ -6,6 +6,9 @@ import { arch, platform, tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeResults, encodeCases, type Case, type Result } from "./case.js";
 
+/** Linked where no value of `values.ts` leads: an instruction under test must not find the oracle itself. */
+const FLAGS = ["-O2", "-no-pie", "-fno-pie", "-fcf-protection=none", "-Wl,-Ttext-segment=0x6b3d5000"];
+
 export interface Host {
   run(base: Uint8Array, cases: readonly Case[]): Result[];
 }
@@ -15,6 +18,7 @@ export function openHost(directory: string): Host | string {
   if (arch() !== "x64" || platform() !== "linux") return "the host is not Linux on x86-64";
   const sources = ["native.c", "native.S"].map((name) => join(directory, name));
   const hash = createHash("sha256");
+  hash.update(FLAGS.join(" "));
   for (const source of sources) hash.update(readFileSync(source));
   const cache = join(tmpdir(), `xenolith-oracle-${process.getuid?.() ?? 0}`);
   const program = join(cache, `native-${hash.digest("hex").slice(0, 16)}`);
@@ -22,9 +26,7 @@ export function openHost(directory: string): Host | string {
     mkdirSync(cache, { recursive: true, mode: 0o700 });
     const fresh = `${program}.${process.pid}`;
     try {
-      execFileSync("cc", ["-O2", "-no-pie", "-fno-pie", "-fcf-protection=none", "-o", fresh, ...sources], {
-        stdio: "pipe",
-      });
+      execFileSync("cc", [...FLAGS, "-o", fresh, ...sources], { stdio: "pipe" });
     } catch (e) {
       return `cc does not build native.c: ${e instanceof Error ? e.message : String(e)}`;
     }

@@ -2,7 +2,8 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { openEngine } from "./engine.js";
-import { forms, Generator, memoryBase, type InstructionSet } from "./generate.js";
+import { forms, type InstructionSet } from "./encoding.js";
+import { Generator, memoryBase } from "./generate.js";
 import { openHost } from "./host.js";
 import { unknownRules } from "./rules.js";
 import { oracle } from "./run.js";

@@ -129,6 +129,6 @@ export function makePrelude(r: Random, insn: Insn, percent: number): Prelude | u
     bytes.push(...one);
   }
   if (bytes.length + insn.len > 15 || (reads(insn) & loose) !== 0) return undefined;
-  return { bytes, loose: SETS_ALL.test(insn.op) ? 0 : loose };
+  return { bytes, loose };
 }
 const NO_GPR = new Uint32Array(32);

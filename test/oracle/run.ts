@@ -6,7 +6,8 @@ import { MNEMONICS } from "../../src/machine/cpu/decode/index.js";
 import { describeCase, difference, reproduction } from "./compare.js";
 import type { Case, EngineUnderTest } from "./case.js";
 import { openEngine } from "./engine.js";
-import { EXCLUDED, forms, Generator, memoryBase, type InstructionSet } from "./generate.js";
+import { EXCLUDED, forms, type InstructionSet } from "./encoding.js";
+import { Generator, memoryBase, VARIANTS } from "./generate.js";
 import { openHost, type Host } from "./host.js";
 
 export interface Options {
@@ -21,6 +22,8 @@ export interface Options {
   /** Called for each difference. */
   readonly report: (line: string, c: Case) => void;
   readonly batch?: number;
+  /** Cases of each encoding. */
+  readonly variants?: number;
 }
 
 export interface Tally {
@@ -37,7 +40,7 @@ export interface Tally {
 
 export function oracle(host: Host, o: Options): Tally {
   const base = memoryBase(o.seed);
-  const generator = new Generator(o.seed, forms(o.bits, o.only, o.set), base);
+  const generator = new Generator(o.seed, forms(o.bits, o.only, o.set), base, o.variants);
   const tally: Tally = {
     cases: 0,
     completed: 0,
@@ -89,6 +92,7 @@ const USAGE = `usage: node tools/oracle.mjs [options]
   --set SET       only integer, x87 or sse (with MMX)
   --bits 64|32    only this code size
   --engine E      interpreter (default), translator, both or none
+  --variants N    cases of each encoding (default ${VARIANTS})
   --case N        only case N of the seed (with the same --op, --set and --bits), with its starting state
   --per-op N      report at most N differences of a mnemonic (default 3)
   --list          list the mnemonics that are tried and those that are not`;
@@ -127,6 +131,7 @@ export function main(args: readonly string[], directory: string): number {
   const perOp = Number(value("per-op") ?? 3);
   const bits = value("bits");
   const set = value("set");
+  const variants = value("variants");
   const reported = new Map<string, number>();
   const tally = oracle(host, {
     seed,
@@ -137,6 +142,7 @@ export function main(args: readonly string[], directory: string): number {
     ...(op
       ? { only: (name: string) => op.some((p) => (p.endsWith("*") ? name.startsWith(p.slice(0, -1)) : name === p)) }
       : {}),
+    ...(variants === undefined ? {} : { variants: Number(variants) }),
     ...(set === undefined ? {} : { set: set as InstructionSet }),
     report: (line, c) => {
       const n = reported.get(c.insn.op) ?? 0;

@@ -71,6 +71,11 @@ export class FrameTable {
   freeFrames = 0;
   /** Counts flushes of the live TLB. */
   tlbClock = 1;
+  /**
+   * Where executable mappings have changed since the last flush (`CpuApi.flushTlb`). A flush that only concerns data leaves the
+   * engine's knowledge of code alone.
+   */
+  codeChanged = 7;
 
   private readonly owners: Owner[] = [];
   /** Per owner: first page of the reservation's list, number of pages on it, number of shared Xen frames. */
@@ -128,9 +133,16 @@ export class FrameTable {
     return mfn >= this.first && mfn < this.limit;
   }
 
+  /** Drop the translation of one page, and what is known of code in its half if that changed. */
+  invlpg(va: number): void {
+    const where = this.codeChanged & (va < 0 ? 6 : 1);
+    this.cpu.invlpg(va, where);
+    this.codeChanged &= ~where;
+  }
   flushTlb(): void {
     this.tlbClock = (this.tlbClock + 1) >>> 0;
-    this.cpu.flushTlb();
+    this.cpu.flushTlb(this.codeChanged);
+    this.codeChanged = 0;
   }
 
   // --- free list -----------------------------------------------------------------------------------------------------

@@ -183,5 +183,5 @@ function one(call: Call, mm: DomainMemory, cmd: number): number {
 
 function invlpg(call: Call): void {
   const va = toVa(op.lo1, op.hi1);
-  if (addrOk(va)) call.xen.cpu.invlpg(va);
+  if (addrOk(va)) call.xen.frames.invlpg(va);
 }

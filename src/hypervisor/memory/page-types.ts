@@ -51,6 +51,11 @@ const SLOW_HI = 0x000fffff;
 export const XEN_SLOT_FIRST = 256;
 export const XEN_SLOT_LAST = 271;
 
+/** Places of code as `CpuApi.flushTlb` names them. */
+export const CODE_LOWER = 1;
+export const CODE_UPPER = 2 | 4;
+const CODE_USER = 1 | 4;
+
 /** The frame number of an entry: exact, up to 40 bits. */
 export function pteMfn(lo: number, hi: number): number {
   const h = hi & 0xfffff;
@@ -140,7 +145,11 @@ export class PageTypes {
     }
     if (keepAd) lo |= olo & (PTE_A | PTE_D);
     mem.w64(at, lo, hi);
-    if ((olo & PTE_P) !== 0) this.putL1e(olo, ohi, ptOwner);
+    if ((olo & PTE_P) !== 0) {
+      // An executable mapping went or changed; a kernel's pages are in the upper half of the address space, users' in the lower or at vsyscall.
+      if (this.mapsCode(olo, ohi)) this.ft.codeChanged |= (ohi & PTE_HI_KERNEL) !== 0 ? CODE_UPPER : CODE_USER;
+      this.putL1e(olo, ohi, ptOwner);
+    }
     return 0;
   }
 
@@ -239,8 +248,29 @@ export class PageTypes {
     }
     if (keepAd) lo |= olo & (PTE_A | PTE_D);
     mem.w64(at, lo, hi);
+    if ((olo & PTE_P) !== 0) ft.codeChanged |= this.codeBelow(level, slot, pteMfn(olo, ohi));
     this.putLxe(olo, ohi, table);
     return 0;
+  }
+
+  /** Where in the address space an entry of an upper table that goes away may have mapped code (FrameTable.codeChanged). */
+  private codeBelow(level: PageType, slot: number, mfn: Mfn): number {
+    if (level === PGT_l4_page_table) return slot < XEN_SLOT_FIRST ? CODE_LOWER : CODE_UPPER;
+    if (level !== PGT_l2_page_table) return CODE_LOWER | CODE_UPPER;
+    // Mostly the table is empty by now: what it mapped was unmapped entry by entry.
+    const u = this.ft.mem.u32;
+    let where = 0;
+    for (let i = mfn * 1024; i < mfn * 1024 + 1024; i += 2) {
+      const hi = u[i + 1] as number;
+      if (((u[i] as number) & PTE_P) !== 0 && this.mapsCode(u[i] as number, hi)) where |= (hi & PTE_HI_KERNEL) !== 0 ? CODE_UPPER : CODE_USER;
+    }
+    return where;
+  }
+  /** Does a present L1 entry make a frame executable from which the engine holds code? */
+  private mapsCode(lo: number, hi: number): boolean {
+    if ((hi & PTE_HI_NX) !== 0) return false;
+    const mfn = pteMfn(lo, hi);
+    return this.ft.valid(mfn) && this.ft.mem.hasCode(mfn);
   }
 
   /** Fill Xen's slots of an L4: the machine-to-physical table in 256, nothing else. */

@@ -54,6 +54,6 @@ function flush(call: Call): number {
     if (rc !== 0) return rc;
   }
   if (kind === UVMF_TLB_FLUSH) call.xen.frames.flushTlb();
-  else call.xen.cpu.invlpg(call.va(0));
+  else call.xen.frames.invlpg(call.va(0));
   return 0;
 }

@@ -12,6 +12,7 @@ import type { Mfn } from "../../machine/memory.js";
 import type { Vcpu } from "../vcpu.js";
 import type { Xen } from "../xen.js";
 import { PGT_l4_page_table, PGT_seg_desc_page } from "./frame-table.js";
+import { CODE_LOWER, XEN_SLOT_LAST } from "./page-types.js";
 import { addrOk, hasAssist } from "./util.js";
 
 const LDT_PAGES = 16;
@@ -48,7 +49,25 @@ export class VcpuMm {
   private apply(space: 0 | 1, root: Mfn): void {
     const at = (root === 0 ? this.xen.frames.emptyRoot : root) * 4096;
     const cpu = this.xen.cpu;
-    if (cpu.root(space) !== at) cpu.setRoot(space, at, 4);
+    const old = cpu.root(space);
+    if (old === at) return;
+    const frames = this.xen.frames;
+    // Kernels share their half between all roots: then code there is where it was.
+    const code = CODE_LOWER | (this.sameUpperHalf(old, at) ? 0 : space === 0 ? 2 : 4);
+    cpu.setRoot(space, at, 4, code | frames.codeChanged);
+    frames.codeChanged = 0;
+  }
+  private sameUpperHalf(a: number, b: number): boolean {
+    const u = this.xen.frames.mem.u32;
+    if (a === 0) return false;
+    const n = ((511 - XEN_SLOT_LAST) * 8) >>> 2;
+    let i = (a + (XEN_SLOT_LAST + 1) * 8) >>> 2;
+    let j = (b + (XEN_SLOT_LAST + 1) * 8) >>> 2;
+    for (const end = i + n; i < end; i++, j++) {
+      // Accessed bits may differ.
+      if (((((u[i] as number) ^ (u[j] as number)) & ~0x60) | 0) !== 0) return false;
+    }
+    return true;
   }
 
   /** MMUEXT_NEW_BASEPTR. */

@@ -68,11 +68,15 @@ export interface CpuApi {
   setMode(m: ModeSpec): void;
   readonly cpl: number;
   readonly space: 0 | 1;
-  /** Top-level page table (machine address) of an address space; levels 4, 3 (PAE), 2 or 0 (paging off). Drops its TLB entries. */
-  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4): void;
+  /** Top-level page table (machine address) of an address space; levels 4, 3 (PAE), 2 or 0 (paging off). A change drops all translations; `code` as in `flushTlb`. */
+  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4, code?: number): void;
   root(space: 0 | 1): Maddr;
-  flushTlb(): void;
-  invlpg(va: Va): void;
+  /**
+   * Drop all cached translations. `code` says where mappings of executable pages may have changed since the last flush (1 lower half of the
+   * address space, 2 upper half of space 0, 4 upper half of space 1; default all): elsewhere decoded code stays found.
+   */
+  flushTlb(code?: number): void;
+  invlpg(va: Va, code?: number): void;
   /**
    * Machine address of `va` as the guest sees it at its present privilege and address space (accessed and dirty bits are set), or −1:
    * then `exit` holds the page fault (vector 14, error code, cr2).

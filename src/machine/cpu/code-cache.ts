@@ -23,6 +23,9 @@ import {
 } from "../layout.js";
 import type { Mfn, PhysMem } from "../memory.js";
 
+/** Every place where code may be mapped, for `newEpoch` and `flushTlb`: lower half, upper half of space 0, of space 1. */
+export const ALL_CODE = 7;
+
 export interface CodeRange {
   maddr: number;
   len: number;
@@ -39,7 +42,7 @@ export interface CodeUnit {
 export interface CacheCore {
   blockHash(maddr: number, mode: number): number;
   dropWriters(frame: number): void;
-  newEpoch(): void;
+  newEpoch(where: number): void;
 }
 
 export class CodeCache {
@@ -134,7 +137,7 @@ export class CodeCache {
       dropped = true;
     }
     this.remask(frame);
-    if (dropped) this.core.newEpoch();
+    if (dropped) this.core.newEpoch(ALL_CODE);
   }
 
   private forget(u: CodeUnit): void {
@@ -161,7 +164,7 @@ export class CodeCache {
     this.mem.u32.fill(0, BLOCK_HASH >>> 2, BLOCK_HASH_END >>> 2);
     this.mem.u32[HOT_LIST >>> 2] = 0;
     this.next = RECORDS;
-    this.core.newEpoch();
+    this.core.newEpoch(ALL_CODE);
   }
 }
 

@@ -67,17 +67,17 @@ import type { Maddr, PhysMem } from "../memory.js";
 import { coreWasm } from "../core/generated/core.js";
 import { TSC_PER_NS } from "../clock.js";
 import { type Access, type CpuApi, type CpuContext, EXEC, type ExitInfo, type ModeSpec, type Va } from "./api.js";
-import { blockBytes, blockField, CodeCache, type CodeRange, type CodeUnit } from "./code-cache.js";
+import { ALL_CODE, blockBytes, blockField, CodeCache, type CodeRange, type CodeUnit } from "./code-cache.js";
 import { decode } from "./decode/index.js";
 import { Exit, type ExitReason } from "./exits.js";
 import { ARITH, CC, ccOp, TF } from "./flags.js";
 import { helperTypes } from "./helpers.js";
-import { BASE_RIP, CS, DS, ES, K, SS, type Insn } from "./insn.js";
+import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn } from "./insn.js";
 import { HandlerCache, type Handler, type ModuleHost } from "./interpreter/handlers.js";
 import { PREWARM } from "./interpreter/prewarm.js";
 import { CC_SAME, CC_UNKNOWN, registerAddress } from "./interpreter/sem.js";
 import { opTable } from "./sem/index.js";
-import { systemInstruction } from "./system.js";
+import { linearAddress, systemInstruction } from "./system.js";
 import { RegionCompiler } from "./regions.js";
 
 /** Relative branches: the record holds the target instead of the displacement. */
@@ -102,9 +102,10 @@ export interface CpuOptions {
 interface Core {
   run(): void;
   step(): void;
-  flushTlb(): void;
-  invlpg(lo: number, hi: number): void;
-  newEpoch(): void;
+  flushTlb(where: number): void;
+  invlpg(lo: number, hi: number, where: number): void;
+  clearTlb(): void;
+  newEpoch(where: number): void;
   translate(lo: number, hi: number, access: number): number;
   peek(lo: number, hi: number, space: number): number;
   peekCode(lo: number, hi: number): number;
@@ -143,6 +144,7 @@ function base64(s: string): Uint8Array<ArrayBuffer> {
 
 const TWO32 = 4294967296;
 const hiOf = (va: Va): number => Math.floor(va / TWO32) | 0;
+const canonical = (va: Va): boolean => va >= -(2 ** 47) && va < 2 ** 47;
 
 class Block implements CodeUnit {
   constructor(
@@ -236,7 +238,7 @@ export class Cpu implements CpuApi, ModuleHost {
     const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? THRESHOLD);
     this.regions = new RegionCompiler(this, Math.max(1, threshold >> 4), () => performance.now());
     this.core.setHotness(threshold, engine === "translator" ? 1 : 8);
-    this.core.flushTlb();
+    this.core.clearTlb();
     this.reset();
   }
 
@@ -385,7 +387,16 @@ export class Cpu implements CpuApi, ModuleHost {
    */
   private nonCanonical(): void {
     const insn = this.insnAtRip();
-    const stack = insn !== null && ((insn.memBase >= -1 && insn.ops.some((o) => o.kind === K.MEM) && insn.seg === SS) || STACK_OPS.has(insn.op));
+    let stack = insn !== null && STACK_OPS.has(insn.op);
+    const mem = insn?.ops.find((o) => o.kind === K.MEM);
+    // `pop` looks at the stack first, the others at their memory operand.
+    if (insn && mem && !(insn.op === "pop" && !canonical(this.regVa(RSP)))) {
+      const va = linearAddress(this, insn);
+      // (A bit offset may lead away from it.)
+      const bad = insn.op.startsWith("bt") || !canonical(va) || !canonical(va + (mem.size || (insn.op.startsWith("fx") ? 512 : 108)) - 1);
+      // With a canonical operand it was the stack, or a misaligned operand.
+      if (bad || !stack) stack = bad && insn.seg === SS;
+    }
     this.fault(stack ? 12 : 13, 0);
   }
 
@@ -548,7 +559,7 @@ export class Cpu implements CpuApi, ModuleHost {
     const b = this.u32[r + 1];
     const l = this.u32[LEVELS >>> 2];
     this.mem.u8.set(ctx.bytes, CPU);
-    if (this.u32[r] !== a || this.u32[r + 1] !== b || this.u32[LEVELS >>> 2] !== l) this.core.flushTlb();
+    if (this.u32[r] !== a || this.u32[r + 1] !== b || this.u32[LEVELS >>> 2] !== l) this.core.flushTlb(ALL_CODE);
   }
   save(ctx: CpuContext): void {
     ctx.bytes.set(this.mem.u8.subarray(CPU, CPU + CPU_CONTEXT_SIZE));
@@ -657,22 +668,22 @@ export class Cpu implements CpuApi, ModuleHost {
   }
 
   // ---- paging ----
-  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4): void {
+  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4, code: number = ALL_CODE): void {
     const r = (ROOT >>> 2) + space;
     const l = (LEVELS >>> 2) + space;
     if (this.u32[r] === table && this.u32[l] === levels) return;
     this.u32[r] = table;
     this.u32[l] = levels;
-    this.core.flushTlb();
+    this.core.flushTlb(code);
   }
   root(space: 0 | 1): Maddr {
     return this.u32[(ROOT >>> 2) + space] as number;
   }
-  flushTlb(): void {
-    this.core.flushTlb();
+  flushTlb(code: number = ALL_CODE): void {
+    this.core.flushTlb(code);
   }
-  invlpg(va: Va): void {
-    this.core.invlpg(va | 0, hiOf(va));
+  invlpg(va: Va, code: number = ALL_CODE): void {
+    this.core.invlpg(va | 0, hiOf(va), code);
   }
   translate(va: Va, access: Access): Maddr {
     const ma = this.core.translate(va | 0, hiOf(va), access) >>> 0;

@@ -17,7 +17,7 @@ import {
   REGION_SIZE,
 } from "../layout.js";
 import type { Va } from "./api.js";
-import type { CodeRange, CodeUnit } from "./code-cache.js";
+import { ALL_CODE, type CodeRange, type CodeUnit } from "./code-cache.js";
 import type { Cpu } from "./cpu.js";
 import { decode } from "./decode/index.js";
 import type { Insn } from "./insn.js";
@@ -153,6 +153,8 @@ export class RegionCompiler {
       if (block !== 0) this.install(block, e);
     });
     cache.watch(new LiveRegion(this, slot, entries, region));
+    // The jump cache still leads to the interpreter.
+    this.cpu.core.newEpoch(ALL_CODE);
     this.stats.regions++;
     this.stats.live++;
     this.stats.instructions += region.instructions;

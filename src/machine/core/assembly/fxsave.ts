@@ -49,15 +49,21 @@ function take(p: usize, wide: bool, xmms: i32): void {
   memory.copy(FPS_XMM, p + 160, xmms << 4);
 }
 
-/** The guest's instruction. Only the 416 defined bytes and not the software-available tail are written. */
+/**
+ * Error code marker of mmu.ts (NON_CANONICAL): the host side decides between #GP and #SS. Unlike with SSE operands, a non-canonical
+ * address in the stack segment comes before a misaligned one here (as processors do it).
+ */
+const ADDRESS: i32 = -2;
+
+/** The guest's instruction. Only the defined bytes and not the software-available tail are written, but all 512 must be accessible. */
 export function x87Fxsave(va: u64, wide: i32, xmms: i32): i32 {
-  if ((va & 15) != 0) return fpRaise(13, 0);
+  if ((va & 15) != 0) return fpRaise(13, ADDRESS);
   build(AREA, wide != 0, xmms);
-  return copyOut(va, AREA, 160 + (xmms << 4)) ? 0 : 1;
+  return copyOut(va, AREA, 160 + (xmms << 4), 512) ? 0 : 1;
 }
 export function x87Fxrstor(va: u64, wide: i32, xmms: i32): i32 {
-  if ((va & 15) != 0) return fpRaise(13, 0);
-  if (!copyIn(va, AREA, 160 + (xmms << 4))) return 1;
+  if ((va & 15) != 0) return fpRaise(13, ADDRESS);
+  if (!copyIn(va, AREA, 512)) return 1;
   if ((load<u32>(AREA, 24) & ~MXCSR_MASK) != 0) return fpRaise(13, 0);
   take(AREA, wide != 0, xmms);
   return 0;

@@ -1,6 +1,6 @@
 /** The core: what is too hot for TypeScript and not generated from the semantics. */
 export {
-  setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, dropWriters, walk,
+  setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, clearTlb, dropWriters, walk,
 } from "./mmu";
 export { ccFlags, ccCond, ccCarry } from "./flags";
 export { run, step, engineCount, rdtsc, flushTlb, invlpg, newEpoch, setHotness, lastCodeMaddr, blockHash } from "./run";

@@ -158,6 +158,7 @@ export function repMovs(shape: i32, srcBase: u64, dstBase: u64): i32 {
   const mask = maskOf(asize);
   let count = load<u64>(RCX) & mask;
   if (count == 0) return DONE;
+  const first = count;
   let si = load<u64>(RSI) & mask;
   let di = load<u64>(RDI) & mask;
   const backward = (load<u32>(EFL) & DF) != 0;
@@ -207,6 +208,8 @@ export function repMovs(shape: i32, srcBase: u64, dstBase: u64): i32 {
     di = (di + step) & mask;
     work -= 16 + size;
   }
+  // A fault of the first element leaves the registers whole, their upper halves too.
+  if (count == first) return status;
   put(RCX, count, asize);
   put(RSI, si, asize);
   put(RDI, di, asize);
@@ -219,6 +222,7 @@ export function repStos(shape: i32, dstBase: u64): i32 {
   const mask = maskOf(asize);
   let count = load<u64>(RCX) & mask;
   if (count == 0) return DONE;
+  const first = count;
   let di = load<u64>(RDI) & mask;
   const value = load<u64>(RAX);
   const backward = (load<u32>(EFL) & DF) != 0;
@@ -262,6 +266,8 @@ export function repStos(shape: i32, dstBase: u64): i32 {
     di = (di + step) & mask;
     work -= 16 + size;
   }
+  // A fault of the first element leaves the registers whole, their upper halves too.
+  if (count == first) return status;
   put(RCX, count, asize);
   put(RDI, di, asize);
   return status;
@@ -273,6 +279,7 @@ export function repLods(shape: i32, srcBase: u64): i32 {
   const mask = maskOf(asize);
   let count = load<u64>(RCX) & mask;
   if (count == 0) return DONE;
+  const first = count;
   let si = load<u64>(RSI) & mask;
   const step: u64 = (load<u32>(EFL) & DF) != 0 ? 0 - <u64>size : <u64>size;
   let work = WORK;
@@ -294,6 +301,8 @@ export function repLods(shape: i32, srcBase: u64): i32 {
     si = (si + step) & mask;
     work -= 8;
   }
+  // A fault of the first element leaves the registers whole, their upper halves too.
+  if (count == first) return status;
   put(RCX, count, asize);
   put(RSI, si, asize);
   return status;
@@ -320,6 +329,7 @@ export function repCmps(shape: i32, srcBase: u64, dstBase: u64, rep: i32): i32 {
   store<u32>(SCRATCH, 0);
   let count = load<u64>(RCX) & mask;
   if (count == 0) return DONE;
+  const first = count;
   let si = load<u64>(RSI) & mask;
   let di = load<u64>(RDI) & mask;
   const backward = (load<u32>(EFL) & DF) != 0;
@@ -398,6 +408,8 @@ export function repCmps(shape: i32, srcBase: u64, dstBase: u64, rep: i32): i32 {
       break;
     }
   }
+  // A fault of the first element leaves the registers whole, their upper halves too.
+  if (count == first) return status;
   put(RCX, count, asize);
   put(RSI, si, asize);
   put(RDI, di, asize);
@@ -469,7 +481,7 @@ export function repScas(shape: i32, dstBase: u64, rep: i32): i32 {
       break;
     }
   }
-  // With a 32-bit address size, a fault of the first element leaves the upper halves.
+  // A fault of the first element leaves the registers whole, their upper halves too.
   if (count == first) return status;
   put(RCX, count, asize);
   put(RDI, di, asize);

@@ -6,7 +6,7 @@
  */
 import {
   BOUNCE, CODE_MASK, CR0, CR4, EFER, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, LEVELS, MODE, MODE_BITS_64, MODE_BITS_MASK,
-  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES,
+  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX,
 } from "../generated/layout";
 
 /** Host side: code in [offset, offset+len) of the frame was written; drop what was made from it. */
@@ -164,7 +164,12 @@ function slot(va: u64, space: u32, write: u32): u32 {
   return TLB + space * 2 * TLB_ARRAY_SIZE + write * TLB_ARRAY_SIZE + ((<u32>(va >> 12) & (TLB_ENTRIES - 1)) << 4);
 }
 
+/** How many TLB entries were filled since the last flush; past TLB_FILLED_MAX they are no longer listed. */
+let filled: u32 = 0;
+
 function fill(at: u32, va: u64, maddr: u32): void {
+  if (filled < TLB_FILLED_MAX) store<u32>(TLB_FILLED + filled * 4, at);
+  filled++;
   store<u64>(at, va & ~0xfff);
   store<u32>(at + 8, (maddr & ~0xfff) - <u32>(va & ~0xfff));
 }
@@ -213,6 +218,7 @@ export function translateR(va: u64, size: i32): u32 {
   va = clip(va);
   const room: u32 = 4096 - (<u32>va & 0xfff);
   if (<u32>size <= room) return addrR(va);
+  if (!whole(va, <u32>size)) return 0;
   const h1 = addrR(va);
   if (h1 == 0) return 0;
   const h2 = addrR(clip(va + room));
@@ -222,7 +228,15 @@ export function translateR(va: u64, size: i32): u32 {
   return BOUNCE;
 }
 
+/** A non-canonical byte anywhere in an operand comes before a page fault of its other part. */
+export function whole(va: u64, size: u32): bool {
+  if (canonical(clip(va + size - 1))) return true;
+  recordFault(13, NON_CANONICAL);
+  return false;
+}
+
 function stage(va: u64, size: u32, room: u32): u32 {
+  if (size > room && !whole(va, size)) return 0;
   const h1 = addrW(va);
   if (h1 == 0) return 0;
   part1 = h1;
@@ -317,11 +331,19 @@ export function peekCode(lo: u32, hi: u32): u32 {
 }
 
 export function flushTlbArrays(): void {
-  for (let i: u32 = 0; i < 4; i++) {
-    const base = TLB + i * TLB_ARRAY_SIZE;
+  if (filled <= TLB_FILLED_MAX) {
+    for (let i: u32 = 0; i < filled; i++) store<u64>(load<u32>(TLB_FILLED + i * 4), 1);
+  } else {
     // 0x01 in every byte is a tag that no page has.
-    memory.fill(base, 1, TLB_ARRAY_SIZE);
+    memory.fill(TLB, 1, 4 * TLB_ARRAY_SIZE);
   }
+  filled = 0;
+}
+
+/** Before the first use: nothing is in the TLB. */
+export function clearTlb(): void {
+  filled = TLB_FILLED_MAX + 1;
+  flushTlbArrays();
 }
 
 export function flushPage(lo: u32, hi: u32): void {

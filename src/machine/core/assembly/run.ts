@@ -7,7 +7,7 @@
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
   BLOCK_REGION, BLOCK_VA, BUDGET, CODE_PAGE, EFL, EXIT_REASON, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGION_SIZE, RIP, SEG_BASE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT,
 } from "../generated/layout";
 import { clearForceInterp, flushPage, flushTlbArrays, forceInterp, walk } from "./mmu";
@@ -31,7 +31,10 @@ let checks: f64 = 0;
 export function engineCount(what: i32): f64 {
   return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : checks;
 }
-let epoch: u32 = 1;
+/** Epochs of code in the lower half of the address space, in the upper half of space 0, of space 1: they change at different times. */
+let epochLower: u32 = 1;
+let epochUpper0: u32 = 1;
+let epochUpper1: u32 = 1;
 let threshold: u32 = 500;
 /** Hot blocks that make the dispatcher return to the host side. */
 let hotBatch: u32 = 8;
@@ -45,22 +48,34 @@ export function setHotness(t: u32, batch: u32): void {
   hotBatch = batch;
 }
 
-/** A mapping changed: what the jump cache and the regions knew about virtual addresses no longer counts. */
-export function newEpoch(): void {
-  epoch++;
-  if (epoch >= 1 << 21) {
-    epoch = 1;
+/**
+ * Code mappings changed in the lower half of the address space (1), in the upper half of space 0 (2), of space 1 (4): what the jump cache and
+ * the regions knew about virtual addresses there no longer counts.
+ */
+export function newEpoch(where: u32): void {
+  if ((where & 1) != 0) epochLower++;
+  if ((where & 2) != 0) epochUpper0++;
+  if ((where & 4) != 0) epochUpper1++;
+  if (max(max(epochLower, epochUpper0), epochUpper1) >= 1 << 21) {
+    epochLower = epochUpper0 = epochUpper1 = 1;
     memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
-    memory.fill(REGIONS, 0, 65536 * REGION_SIZE);
+    for (let i: u32 = 0; i < REGIONS_MAX; i++) store<u32>(REGIONS + i * REGION_SIZE, 0);
   }
 }
-export function flushTlb(): void {
+/** Drop all translations; `where` as in newEpoch. */
+export function flushTlb(where: u32): void {
   flushTlbArrays();
-  newEpoch();
+  newEpoch(where);
 }
-export function invlpg(lo: u32, hi: u32): void {
+export function invlpg(lo: u32, hi: u32, where: u32): void {
   flushPage(lo, hi);
-  newEpoch();
+  newEpoch(where);
+}
+
+// @ts-ignore: decorator
+@inline
+function epochOf(rip: u64, mode: u32): u32 {
+  return <i64>rip >= 0 ? epochLower : (mode & MODE_SPACE) == 0 ? epochUpper0 : epochUpper1;
 }
 
 export function rdtsc(): u64 {
@@ -71,7 +86,7 @@ export function rdtsc(): u64 {
 @inline
 function cacheSlot(rip: u64): u32 {
   const r = <u32>rip;
-  return JUMP_CACHE + (((r ^ (r >>> 12)) & (JUMP_CACHE_ENTRIES - 1)) << 4);
+  return JUMP_CACHE + (((r ^ (r >>> 12)) & (JUMP_CACHE_ENTRIES - 1)) << 5);
 }
 
 export function blockHash(maddr: u32, mode: u32): u32 {
@@ -102,8 +117,12 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       if (second != page2) continue;
     }
     store<u64>(at, rip);
-    store<u32>(at + 8, (epoch << 10) | mode);
-    store<u32>(at + 12, b);
+    store<u32>(at, (epochOf(rip, mode) << 10) | mode, 8);
+    store<u32>(at, b, 12);
+    const region = load<u32>(b, BLOCK_REGION);
+    const enter = region != 0 && load<u64>(b, BLOCK_VA) == rip && regionValid(region, mode, epochOf(rip, mode));
+    store<u32>(at, enter ? region : 0, 16);
+    store<u32>(at, load<u32>(b, BLOCK_ENTRY), 20);
     return b;
   }
   codeMaddr = maddr;
@@ -112,7 +131,7 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
 }
 
 /** Are the region's pages mapped as they were when it was made? */
-function regionValid(region: u32, mode: u32): bool {
+function regionValid(region: u32, mode: u32, epoch: u32): bool {
   const d = REGIONS + region * REGION_SIZE;
   if (load<u32>(d) == epoch) return true;
   checks++;
@@ -152,19 +171,17 @@ export function run(): void {
     const rip = load<u64>(RIP);
     const mode = load<u32>(MODE);
     const at = cacheSlot(rip);
-    let block: u32;
-    if (load<u64>(at) == rip && load<u32>(at, 8) == ((epoch << 10) | mode)) block = load<u32>(at, 12);
-    else {
-      block = lookup(rip, mode, at);
-      if (block == 0) return;
+    if (load<u64>(at) != rip || load<u32>(at, 8) != ((epochOf(rip, mode) << 10) | mode)) {
+      if (lookup(rip, mode, at) == 0) return;
     }
-    const region = load<u32>(block, BLOCK_REGION);
-    if (region != 0 && load<u64>(block, BLOCK_VA) == rip && !forceInterp && !stepping && regionValid(region, mode)) {
+    const region = load<u32>(at, 16);
+    if (region != 0 && !forceInterp && !stepping) {
       entered++;
-      const st = call_indirect<i32>(region, load<u32>(block, BLOCK_ENTRY));
+      const st = call_indirect<i32>(region, load<u32>(at, 20));
       if (st != 0) return;
       continue;
     }
+    const block = load<u32>(at, 12);
     clearForceInterp();
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);

@@ -6,7 +6,7 @@
  * stack as they were; an unmasked overflow or underflow delivers the scaled result to a register, and stores nothing to memory
  * (SDM vol. 1, 8.5).
  */
-import { commitW, translateR, translateW } from "./mmu";
+import { commitW, translateR, translateW, whole } from "./mmu";
 import { FPS_FCW, FPS_FDP, FPS_FIP, FPS_FLAGS, FPS_FOP, FPS_FPR, FPS_FSW, FPS_FTW, FPS_RESULT, fpRaise } from "./fpstate";
 import {
   DE, FINITE, IE, INF, OE, PE, QNAN, R_FINITE, R_INF, R_INVALID, R_ZERO, RD, RN, RU, RZ, SNAN, UE, UNSUP, ZE, ZERO,
@@ -924,11 +924,13 @@ function abridge(tag: u32): u32 {
 const IMAGE = memory.data(112);
 
 /** Copy `len` bytes of guest memory in or out; every page is checked before the first byte moves out. */
-export function copyOut(va: u64, src: usize, len: i32): bool {
+/** `len` bytes are written where `span` bytes must be writable. */
+export function copyOut(va: u64, src: usize, len: i32, span: i32): bool {
+  if (!whole(va, span)) return false;
   // commitW after a mere check writes nothing new; it only forgets the staging.
   if (translateW(va, 1) == 0) return false;
   commitW();
-  if (translateW(va + len - 1, 1) == 0) return false;
+  if (translateW(va + span - 1, 1) == 0) return false;
   commitW();
   for (let i = 0; i < len; ) {
     // Aligned pieces of at most 16 bytes never cross a page.
@@ -942,6 +944,7 @@ export function copyOut(va: u64, src: usize, len: i32): bool {
   return true;
 }
 export function copyIn(va: u64, dst: usize, len: i32): bool {
+  if (!whole(va, len)) return false;
   for (let i = 0; i < len; ) {
     const n = min<i32>(16 - <i32>((va + i) & 15), len - i);
     const p = <usize>translateR(va + i, n);
@@ -1005,7 +1008,7 @@ export function x87StoreEnv(va: u64, osize: i32, full: i32): i32 {
       store<u16>(IMAGE + n, load<u16>(p, 8), 8);
       n += 10;
     }
-  if (!copyOut(va, IMAGE, n)) return 1;
+  if (!copyOut(va, IMAGE, n, n)) return 1;
   if (full != 0) x87Init();
   else {
     store<u32>(FPS_FCW, load<u32>(FPS_FCW) | 0x3f);

@@ -54,7 +54,7 @@ export function register(ops: OpTable): void {
   });
   define(ops, "cmpxchg16b", (x) => {
     const address = x.let(x.ea());
-    x.raiseIf(i32.and(i32.wrap(address), c32(15)), 13, 0);
+    x.checkAligned16(address);
     const dst = x.rmwAt(address, 16);
     const lo = x.let(v.i64x2_extract(dst.value, 0));
     const hi = x.let(v.i64x2_extract(dst.value, 1));

@@ -292,14 +292,17 @@ export abstract class BaseSem implements Sem {
       },
     };
   }
+  checkAligned16(addr: Expr): void {
+    this.raiseIf(i32.and(i32.wrap(addr), c32(15)), 13, 0);
+  }
   loadAligned16(addrExpr: Expr): Expr {
     const addr = this.let(addrExpr);
-    this.raiseIf(i32.and(i32.wrap(addr), c32(15)), 13, 0);
+    this.checkAligned16(addr);
     return this.load(addr, 16);
   }
   storeAligned16(addrExpr: Expr, e: Expr): void {
     const addr = this.let(addrExpr);
-    this.raiseIf(i32.and(i32.wrap(addr), c32(15)), 13, 0);
+    this.checkAligned16(addr);
     this.store(addr, 16, e);
   }
   read128(i: number, aligned: boolean): Expr {

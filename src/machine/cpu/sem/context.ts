@@ -69,7 +69,9 @@ export interface Sem {
   segBase(seg: number): Expr;
   load(addr: Expr, size: number): Expr;
   store(addr: Expr, size: number, e: Expr): void;
-  /** As `load`/`store` of 16 bytes, raising #GP(0) unless aligned to 16. */
+  /** #GP(0) unless aligned to 16. */
+  checkAligned16(addr: Expr): void;
+  /** As `load`/`store` of 16 bytes, with that check. */
   loadAligned16(addr: Expr): Expr;
   storeAligned16(addr: Expr, e: Expr): void;
   /** Check `size` bytes at `addr` for writing and return a handle to write there later without a fault. */

@@ -1,6 +1,6 @@
 /** What the MMX, SSE and x87 emitters share: operand access by kind, constants, shuffles, calls that may raise. */
 import { c128, c32, i32, i64, shuffle, v, type Expr } from "../../wasm/expr.js";
-import { MXCSR, SCRATCH } from "../../layout.js";
+import { FSW, MXCSR, SCRATCH } from "../../layout.js";
 import { K } from "../insn.js";
 import type { OpTable, Sem } from "./context.js";
 
@@ -8,9 +8,19 @@ import type { OpTable, Sem } from "./context.js";
 export function def(ops: OpTable, op: string, emit: (x: Sem) => void, imm = false): void {
   const guarded = (x: Sem): void => {
     if (!x.fpuAvailable()) return;
+    if (waitsBeforeMemory(x)) x.raiseIf(i32.and(at32(FSW), c32(0x80)), 16);
     emit(x);
   };
   ops.set(op, imm ? { emit: guarded, imm: true } : { emit: guarded });
+}
+
+/**
+ * #MF for a pending x87 exception comes before the memory operand is touched. Helpers and `mmxEnter` look too, but only after the load
+ * that the emitter makes; those that store do it themselves.
+ */
+function waitsBeforeMemory(x: Sem): boolean {
+  const { op, ops } = x.insn;
+  return ops.some((o) => o.kind === K.MEM) && (/^f(?!n|x|i?st)/.test(op) || ops.some((o) => o.kind === K.MMX));
 }
 
 export function kind(x: Sem, i: number): number {

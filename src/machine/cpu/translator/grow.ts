@@ -68,6 +68,8 @@ const ENDS = new Map<string, End>([
 const MAX_RETURNS = 8;
 const MAX_TARGETS = 64;
 const MAX_CALL_DEPTH = 4;
+/** Instructions of one block: an exit's number counts them in eight bits. */
+const MAX_BLOCK = 250;
 
 const LIMIT = 2 ** 47;
 
@@ -85,7 +87,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
   const maxBlocks = opts.maxBlocks ?? 200;
   const maxInstructions = opts.maxInstructions ?? 3000;
   const maxPages = opts.maxPages ?? 24;
-  const inline = opts.inlineCalls ?? true;
+  const inlineLimit = opts.inlineLimit ?? 16;
   const blocks: Block[] = [];
   const at = new Map<Va, Block>();
   /** Which block an instruction start belongs to. */
@@ -105,6 +107,15 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
     if (d !== undefined && d <= depth) return;
     depthOf.set(va, depth);
     (queues[depth] ??= []).push(va);
+  };
+
+  const inlined = new Map<Va, boolean>();
+  const inlines = (callee: Va): boolean => {
+    if (inlineLimit === Infinity) return true;
+    if (inlineLimit === 0 || Number.isNaN(callee)) return false;
+    let yes = inlined.get(callee);
+    if (yes === undefined) inlined.set(callee, (yes = isSmallLeaf(src, callee, mode, inlineLimit)));
+    return yes;
   };
 
   const newBlock = (va: Va): Block => {
@@ -164,6 +175,10 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
         }
       }
       if (budget <= 0) break;
+      if (b && b.insns.length === MAX_BLOCK) {
+        addBlock(va, depth);
+        return;
+      }
       const insn = src.decodeAt(va);
       const shape = insn ? shapes.of(insn) : undefined;
       if (!insn || !shape) break;
@@ -199,13 +214,13 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
           b.target = relativeTarget(insn, va, mode);
           returns.push(va);
           want(va, depth);
-          if (inline) want(b.target, depth + 1);
+          if (inlines(b.target)) want(b.target, depth + 1);
           break;
         case END.INDIRECT_CALL:
           returns.push(va);
           want(va, depth);
           b.candidates = src.targets(last).slice(0, MAX_TARGETS);
-          if (inline) for (const t of b.candidates.slice(0, 4)) want(t, depth + 1);
+          for (const t of b.candidates.slice(0, 4)) if (inlines(t)) want(t, depth + 1);
           break;
         case END.INDIRECT_JUMP:
           b.candidates = src.targets(last).slice(0, MAX_TARGETS);
@@ -235,6 +250,32 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
   returnCandidates(blocks, at);
   for (const b of blocks) link(b, at);
   return { blocks, at, instructions, returns };
+}
+
+/** A function of at most `limit` instructions on the paths seen, without calls or indirect jumps. */
+function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number): boolean {
+  const seen = new Set<Va>();
+  const work: Va[] = [start];
+  let left = limit;
+  for (let va = work.pop(); va !== undefined; va = work.pop()) {
+    if (seen.has(va) || src.count(va) === 0) continue;
+    for (;;) {
+      if (seen.has(va)) break;
+      seen.add(va);
+      if (--left < 0) return false;
+      const insn = src.decodeAt(va);
+      if (!insn) return false;
+      const next: Va = va + insn.len;
+      const end = ENDS.get(insn.op);
+      if (end === END.RETURN) break;
+      if (end === END.BRANCH) work.push(next, relativeTarget(insn, next, mode));
+      else if (end === END.JUMP) work.push(relativeTarget(insn, next, mode));
+      else if (end !== undefined) return false;
+      if (end !== undefined) break;
+      va = next;
+    }
+  }
+  return left < limit;
 }
 
 function link(b: Block, at: Map<Va, Block>): void {

@@ -12,6 +12,7 @@ import type { Va } from "../api.js";
 import { K } from "../insn.js";
 import type { Helpers } from "../sem/base.js";
 import type { OpTable } from "../sem/context.js";
+import { planAccesses } from "./accesses.js";
 import { DYNAMIC, flagFlow, isBackEdge, NEED_A, NEED_B, NEED_R, needs, type FlagFlow, type Flags } from "./flow.js";
 import { grow, ranges, type Block, type Graph } from "./grow.js";
 import { TranslatorSem, type FlagState, type Leave } from "./sem.js";
@@ -63,17 +64,19 @@ class RegionWriter {
   private readonly loopLabel: Int32Array;
   private readonly label = 0;
   private readonly precise: boolean;
+  private readonly shareChecks: boolean;
 
   constructor(
     private readonly graph: Graph,
     private readonly s: Structure,
     private readonly flow: FlagFlow,
     helpers: Helpers,
-    mode: number,
+    private readonly mode: number,
     opts: TranslateOptions,
   ) {
+    this.shareChecks = opts.shareChecks ?? true;
     this.precise = opts.preciseFlags ?? true;
-    this.sem = new TranslatorSem(this.code, mode, helpers, xmmRegisters(graph.blocks), opts.missLeaves ?? false);
+    this.sem = new TranslatorSem(this.code, mode, helpers, xmmRegisters(graph.blocks), opts.missLeaves ?? false, (graph.blocks[0] as Block).va);
     const n = graph.blocks.length + 1;
     this.blockLabel = new Int32Array(n);
     this.loopLabel = new Int32Array(n);
@@ -82,11 +85,14 @@ class RegionWriter {
   write(): Code {
     const { code, sem } = this;
     sem.exitLabel = code.block();
+    sem.exitSiteLabel = code.block();
     sem.exitFlagsLabel = code.block();
     this.tree(0, undefined);
     code.unreachable();
     code.end();
     if (sem.usesFlagOp) sem.spillDynamic();
+    code.end();
+    sem.storeSite();
     code.end();
     for (let i = 0; i < 16; i++) {
       if (sem.gprDirty[i] === 1) code.store(8, c32(0), local(sem.gprs[i] as number, "i64"), GPR + i * 8);
@@ -180,20 +186,23 @@ class RegionWriter {
     else sem.enterInherited(flags, n);
     code.setLocal(sem.budget, i32.sub(local(sem.budget, "i32"), c32(n)));
     const live = this.liveness(b);
+    const plans = this.shareChecks ? planAccesses(b, this.mode) : undefined;
     let leave: Leave | undefined;
     for (let i = 0; i < n; i++) {
       const insn = b.insns[i];
       const shape = b.shapes[i];
       if (!insn || !shape) break;
-      leave = sem.emit(insn, shape, b.vas[i] as Va, n - i, live[i] === 1);
+      leave = sem.emit(insn, shape, b.vas[i] as Va, n - i, live[i] === 1, plans?.[i]);
       if (leave?.kind === "gone") {
         sem.done();
+        sem.endGroups();
         sem.closeSpills(base, false);
         sem.freeState(sem.state);
         return;
       }
       if (i < n - 1) sem.done();
     }
+    sem.endGroups();
     const held = sem.holdTemps();
     this.finish(b, leave ?? { kind: "jump", target: b.next }, held);
     sem.closeSpills(base, false);
@@ -263,7 +272,7 @@ class RegionWriter {
     const t = this.inside(b, va);
     this.sem.setState(flags);
     if (t) this.go(b.index + 1, t.index + 1, flags);
-    else this.sem.leaveTo(c64n(va));
+    else this.sem.leaveTo(va);
   }
 
   private go(from: number, to: number, flags: FlagState): void {
@@ -271,7 +280,7 @@ class RegionWriter {
     if (from !== 0 && (s.rpo[to] as number) <= (s.rpo[from] as number)) {
       code.if(i32.lt_s(local(sem.budget, "i32"), c32(0)), false);
       sem.setState(flags);
-      sem.leaveTo(c64n((this.graph.blocks[to - 1] as Block).va));
+      sem.leaveTo((this.graph.blocks[to - 1] as Block).va);
       code.end();
       if (this.checkpoints(from, to)) this.mark(flags);
       if (s.dominates(to, from)) code.br(this.loopLabel[to] as number);
@@ -335,7 +344,7 @@ class RegionWriter {
         sem.raiseAt(b.vas[b.vas.length - 1] as Va);
         code.end();
       }
-      sem.leaveTo(target);
+      sem.leaveIndirect(target);
     };
     if (inside.length <= CHAIN) {
       inside.forEach((va, i) => {

@@ -6,6 +6,7 @@
  * joins they move into four fixed locals A, B, R and OP, of which an operation fills only what the others do not follow from.
  */
 import {
+  BOUNCE,
   BUDGET,
   CC_A,
   CC_B,
@@ -21,14 +22,15 @@ import {
   TLB_ENTRIES,
   XMM,
 } from "../../layout.js";
-import { c32, c64, c64n, call, i32, i64, local, N, select, v, type Expr } from "../../wasm/expr.js";
+import { c32, c64, c64n, call, i32, i64, local, N, select, STORE, v, type Expr } from "../../wasm/expr.js";
 import type { Code } from "../../wasm/encoder.js";
 import type { Va } from "../api.js";
 import { CC } from "../flags.js";
-import { BASE_RIP, K, type Insn } from "../insn.js";
+import { BASE_RIP, K, RSP, type Insn } from "../insn.js";
 import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
 import type { Rmw } from "../sem/context.js";
 import { cut, DYNAMIC, FIRST_GPR, NEED_A, NEED_B, NEED_R, needs, registersIn, same, symbolicFlags, UNSEEN, writes, type Flags } from "./flow.js";
+import { isShared, type Access, type Group, type Plan } from "./accesses.js";
 import { relativeTarget } from "./grow.js";
 import type { Shape } from "./shape.js";
 
@@ -83,6 +85,11 @@ export type Leave =
 const MEMORY_STATE: FlagState = { op: IN_MEMORY, registers: 0, owned: [] };
 const DEAD_STATE: FlagState = { op: DEAD, registers: 0, owned: [] };
 const DYNAMIC_STATE: FlagState = { op: DYNAMIC, registers: 0, owned: [] };
+/** Load opcodes by size. */
+const LOADS: Record<number, number> = { 1: 0x2d, 2: 0x2f, 4: 0x28, 8: 0x29, 16: 0xfd0000 };
+/** A site counts instructions in its low bits: blocks are shorter than this (grow.ts, MAX_BLOCK). */
+const SITE_BITS = 8;
+const SITE_UNIT = 1 << SITE_BITS;
 /** A description larger than this is computed. */
 const MAX_TREE = 40;
 
@@ -101,8 +108,11 @@ export class TranslatorSem extends BaseSem {
   readonly flagR: number;
   readonly flagOp: number;
   private readonly fixed: number;
-  /** Labels of the common exits: flags already in the state block; flags in A, B, R, OP. */
+  /** Number of the exit: how far rip is from `origin`, and how many instructions of the block have not run. */
+  readonly site: number;
+  /** Labels of the common exits: all but the registers already in the state block; rip and budget by `site`; flags in A, B, R, OP as well. */
   exitLabel = 0;
+  exitSiteLabel = 0;
   exitFlagsLabel = 0;
   usesFlagOp = false;
 
@@ -116,9 +126,20 @@ export class TranslatorSem extends BaseSem {
   private merging = false;
   private shape: Shape | undefined;
   private baseDepth = 0;
+  private plan: Plan | undefined;
+  /** The instruction's memory operand's and stack slot's addresses, to know them again when they are accessed. */
+  private eaExpr: Expr | undefined;
+  private spExpr: Expr | undefined;
   private leaving: Leave | undefined;
 
-  constructor(code: Code, mode: number, helpers: Helpers, xmmNeeded: readonly boolean[], private readonly missLeaves: boolean) {
+  constructor(
+    code: Code,
+    mode: number,
+    helpers: Helpers,
+    xmmNeeded: readonly boolean[],
+    private readonly missLeaves: boolean,
+    private readonly origin: Va,
+  ) {
     super(code, mode, helpers);
     for (let i = 0; i < 16; i++) this.gprs.push(code.newLocal("i64"));
     if (this.gprs[0] !== FIRST_GPR) throw new Error("translator: registers' locals moved");
@@ -126,14 +147,17 @@ export class TranslatorSem extends BaseSem {
     this.flagB = code.newLocal("i64");
     this.flagR = code.newLocal("i64");
     this.budget = code.newLocal("i32");
+    this.site = code.newLocal("i64");
     this.flagOp = code.newLocal("i32");
     this.fixed = this.flagOp;
     for (let i = 0; i < 16; i++) this.xmms.push(xmmNeeded[i] ? code.newLocal("v128") : -1);
   }
 
   /** Translate one instruction; the answer says how it left the block, if it did. */
-  emit(insn: Insn, shape: Shape, va: Va, remaining: number, live: boolean): Leave | undefined {
+  emit(insn: Insn, shape: Shape, va: Va, remaining: number, live: boolean, plan: Plan | undefined): Leave | undefined {
     this.insn = insn;
+    this.plan = plan;
+    this.eaExpr = this.spExpr = undefined;
     this.va = va;
     this.next = va + insn.len;
     this.remaining = remaining;
@@ -297,35 +321,42 @@ export class TranslatorSem extends BaseSem {
   }
 
   // ---- leaving ----
-  /** Go to the common exit with rip as given; `back` instructions of this block have not run. */
-  leave(rip: Expr, back: number): void {
+  /** Leave at a known address; `back` instructions of this block have not run. */
+  leave(rip: Va, back: number): void {
     const { code, state } = this;
     const { since, spill } = state;
-    let fresh = -1;
-    if (state.op >= 0) {
-      if (!spill) this.spillFlags(state, state.cold);
-      else if (since !== undefined) {
-        fresh = code.newLocal("i32");
-        code.setLocal(fresh, this.untouched(since));
-      }
-    }
-    code.store(8, c32(0), rip, RIP);
-    code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(back)), BUDGET);
+    if (state.op >= 0 && !spill) this.spillFlags(state, state.cold);
+    const at = (rip - this.origin) * SITE_UNIT + back;
+    code.setLocal(this.site, c64n(at));
     if (state.op === DYNAMIC) {
       this.usesFlagOp = true;
       code.br(this.exitFlagsLabel);
     } else if (state.op >= 0 && spill) {
-      if (fresh >= 0) {
-        code.brIf(this.exitLabel, local(fresh, "i32"), false);
-        code.freeLocal(fresh);
-      }
+      if (since !== undefined) code.brIf(this.exitSiteLabel, this.untouched(since), false);
       noteCold(spill, state.cold);
       code.br(spill.label);
-    } else code.br(this.exitLabel);
-    if (this.code.depth === this.baseDepth) this.leaving = { kind: "gone" };
+    } else code.br(this.exitSiteLabel);
+    if (code.depth === this.baseDepth) this.leaving = { kind: "gone" };
+  }
+  /** Leave at a computed address, at a block's end. */
+  leaveIndirect(rip: Expr): void {
+    const { code, state } = this;
+    if (state.op === DYNAMIC) this.spillDynamic();
+    else if (state.op >= 0) this.spillFlags(state, state.cold);
+    code.store(8, c32(0), rip, RIP);
+    code.store(4, c32(0), local(this.budget, "i32"), BUDGET);
+    code.br(this.exitLabel);
+  }
+  /** The part of the common exit that finds rip and the budget from the exit's number. */
+  storeSite(): void {
+    const { code } = this;
+    const site = local(this.site, "i64");
+    code.store(8, c32(0), i64.add(i64.shr_s(site, c64(SITE_BITS)), c64n(this.origin)), RIP);
+    const back = i32.and(i32.wrap(site), c32(SITE_UNIT - 1));
+    code.store(4, c32(0), i32.add(local(this.budget, "i32"), back), BUDGET);
   }
   protected override leaveAt(): void {
-    this.leave(c64n(this.va), this.remaining);
+    this.leave(this.va, this.remaining);
   }
   override nextRip(): Expr {
     return c64n(this.next);
@@ -347,14 +378,14 @@ export class TranslatorSem extends BaseSem {
   }
   override exit(reason: number, opts: { atNext: boolean; vector?: number; vectorExpr?: Expr }): void {
     this.helperVoid("recordExit", [c32(reason), opts.vectorExpr ?? c32(opts.vector ?? 0)]);
-    if (opts.atNext) this.leave(c64n(this.next), this.remaining - 1);
+    if (opts.atNext) this.leave(this.next, this.remaining - 1);
     else this.leaveAt();
   }
   override endBlock(): void {
-    this.leave(c64n(this.next), this.remaining - 1);
+    this.leave(this.next, this.remaining - 1);
   }
   /** An exit between blocks. */
-  leaveTo(rip: Expr): void {
+  leaveTo(rip: Va): void {
     this.baseDepth = -1;
     this.leave(rip, 0);
   }
@@ -362,7 +393,7 @@ export class TranslatorSem extends BaseSem {
   raiseAt(va: Va): void {
     this.helperVoid("recordFault", [c32(13), c32(0)]);
     this.baseDepth = -1;
-    this.leave(c64n(va), 1);
+    this.leave(va, 1);
   }
 
   // ---- helpers ----
@@ -382,15 +413,262 @@ export class TranslatorSem extends BaseSem {
   override helperStored(): void {
     this.code.if(i32.load(c32(0), SMC_PENDING), false);
     this.code.store(4, c32(0), c32(0), SMC_PENDING);
-    this.leave(c64n(this.next), this.remaining - 1);
+    this.leave(this.next, this.remaining - 1);
     this.code.end();
   }
   protected override afterSlowStore(): void {}
 
+  // ---- memory ----
+  override let(e: Expr): Expr {
+    const l = super.let(e);
+    if (this.plan) {
+      if (e === this.eaExpr) this.eaExpr = l;
+      if (e === this.spExpr || (this.insn.op === "ret" && e.n === N.LOCAL && e.code === this.gprs[RSP])) this.spExpr = l;
+    }
+    return l;
+  }
+  override ea(): Expr {
+    const e = super.ea();
+    if (this.plan) this.eaExpr = e;
+    return e;
+  }
+  protected override stackAddr(offset: Expr): Expr {
+    const e = super.stackAddr(offset);
+    if (this.plan) this.spExpr = e;
+    return e;
+  }
+  /** The shared check that this access takes part in. */
+  private sharedBy(addr: Expr, size: number, write: boolean): Access | undefined {
+    const { plan } = this;
+    if (!plan || this.missLeaves || this.code.depth !== this.baseDepth) return undefined;
+    const a = addr === this.eaExpr ? plan.operand : addr === this.spExpr ? plan.stack : undefined;
+    return isShared(a) && a.size === size && (a.group.write || !write) ? a : undefined;
+  }
+  /** Check a group's whole span once: the host address of its start, or 0. `addr` (bound) is the address of this access. */
+  private open(a: Access, addr: Expr): Expr {
+    const g = a.group;
+    const { code } = this;
+    if (g.local >= 0) return local(g.local, "i32");
+    g.local = code.newLocal("i32");
+    this.groups.push(g);
+    const base = this.let(a.offset === g.lo ? addr : i64.sub(addr, c64n(a.offset - g.lo)));
+    this.ifHit(base, g.hi - g.lo, g.write);
+    code.else();
+    code.out.u8(0x41);
+    code.out.u8(0);
+    code.end();
+    code.out.u8(0x21);
+    code.out.u32(g.local);
+    return local(g.local, "i32");
+  }
+  /**
+   * `if (hit) (result i32)`, with the host address on the stack of its first arm. Written as bytes, as half of the code is this. The check
+   * `((addr + size − 1) & ~0xfff) == tag` also refuses what crosses a page.
+   */
+  private ifHit(addr: Expr, size: number, write: boolean): void {
+    const { code } = this;
+    const o = code.out;
+    const array = this.tlbArray(write);
+    const index = code.newLocal("i32");
+    code.expr(addr);
+    o.u8(0x42); // i64.const 8; i64.shr_u; i32.wrap_i64
+    o.u8(8);
+    o.u8(0x88);
+    o.u8(0xa7);
+    o.u8(0x41); // i32.const; i32.and; local.tee
+    o.s32((TLB_ENTRIES - 1) << 4);
+    o.u8(0x71);
+    o.u8(0x22);
+    o.u32(index);
+    o.u8(0x29); // i64.load
+    o.u8(0);
+    o.u32(array);
+    code.expr(addr);
+    if (size > 1) {
+      o.u8(0x42); // i64.const; i64.add
+      o.s32(size - 1);
+      o.u8(0x7c);
+    }
+    o.u8(0x42); // i64.const −4096; i64.and; i64.eq
+    o.s32(-4096);
+    o.u8(0x83);
+    o.u8(0x51);
+    code.hints.push({ at: o.len, likely: true });
+    o.u8(0x04); // if (result i32)
+    o.u8(0x7f);
+    code.depth++;
+    code.expr(addr);
+    o.u8(0xa7); // i32.wrap_i64; local.get; i32.load; i32.add
+    o.u8(0x20);
+    o.u32(index);
+    o.u8(0x28);
+    o.u8(0);
+    o.u32(array + 8);
+    o.u8(0x6a);
+    code.freeLocal(index);
+  }
+  /** Host address by the core on the stack, also in `host`; leaves on a fault. */
+  private slow(host: number, addr: Expr, size: number, write: boolean): void {
+    const { code } = this;
+    const o = code.out;
+    code.expr(addr);
+    o.u8(0x41); // i32.const; call; local.tee; i32.eqz
+    o.u8(size);
+    o.u8(0x10);
+    o.u32(this.helpers.index(write ? this.translateW : "translateR"));
+    o.u8(0x22);
+    o.u32(host);
+    o.u8(0x45);
+    code.hints.push({ at: o.len, likely: false });
+    o.u8(0x04);
+    o.u8(0x40);
+    code.depth++;
+    this.leaveAt();
+    code.end();
+    o.u8(0x20);
+    o.u32(host);
+  }
+  /** The load or store instruction on what is on the stack. */
+  private access(op: number, offset: number): void {
+    const o = this.code.out;
+    if (op >= 0xfd0000) {
+      o.u8(0xfd);
+      o.u32(op & 0xffff);
+    } else o.u8(op);
+    o.u8(0);
+    o.u32(offset);
+  }
+  private tee(op: number, l: number): void {
+    this.code.out.u8(op);
+    this.code.out.u32(l);
+  }
+  private readonly groups: Group[] = [];
+  /** The block's end: groups' locals are free again. */
+  endGroups(): void {
+    for (const g of this.groups) this.code.freeLocal(g.local);
+    this.groups.length = 0;
+  }
+  private tlbArray(write: boolean): number {
+    return TLB + ((this.mode & MODE_SPACE) !== 0 ? 2 * TLB_ARRAY_SIZE : 0) + (write ? TLB_ARRAY_SIZE : 0);
+  }
+  override load(addrExpr: Expr, size: number): Expr {
+    const addr = this.let(addrExpr);
+    const { code } = this;
+    const t = size <= 4 ? "i32" : size === 8 ? "i64" : "v128";
+    const op = LOADS[size] as number;
+    const out = code.newLocal(t);
+    this.temps.push(out);
+    const a = this.missLeaves ? undefined : this.sharedBy(addr, size, false);
+    const host = code.newLocal("i32");
+    if (a) {
+      const start = this.open(a, addr);
+      code.if(start, true);
+      code.expr(start);
+      this.access(op, a.offset - a.group.lo);
+      this.tee(0x21, out);
+      code.else();
+      this.slow(host, addr, size, false);
+      this.access(op, 0);
+      this.tee(0x21, out);
+      code.end();
+    } else {
+      if (this.missLeaves) code.expr(this.missLeave(addr, size, false));
+      else {
+        this.ifHit(addr, size, false);
+        code.else();
+        this.slow(host, addr, size, false);
+        code.end();
+      }
+      this.access(op, 0);
+      this.tee(0x21, out);
+    }
+    code.freeLocal(host);
+    return local(out, t);
+  }
+  override store(addrExpr: Expr, size: number, e: Expr): void {
+    const addr = this.let(addrExpr);
+    const value = this.let(e);
+    const { code } = this;
+    if (this.missLeaves) {
+      code.store(size, this.missLeave(addr, size, true), value);
+      return;
+    }
+    const op = (STORE[value.t] as Record<number, number>)[size] as number;
+    const a = this.sharedBy(addr, size, true);
+    const host = code.newLocal("i32");
+    if (a) {
+      const start = this.open(a, addr);
+      code.if(start, true);
+      code.expr(start);
+      code.expr(value);
+      this.access(op, a.offset - a.group.lo);
+      code.else();
+      this.slow(host, addr, size, true);
+      code.expr(value);
+      this.access(op, 0);
+      this.helperVoid("commitW", []);
+      code.end();
+    } else {
+      // The slow path stages into the bounce buffer or writes through; `commitW` finds out which, and does nothing on the fast one.
+      const done = code.block();
+      this.ifHit(addr, size, true);
+      code.expr(value);
+      this.access(op, 0);
+      code.br(done);
+      code.else();
+      this.slow(host, addr, size, true);
+      code.end();
+      code.expr(value);
+      this.access(op, 0);
+      this.helperVoid("commitW", []);
+      code.end();
+    }
+    code.freeLocal(host);
+  }
+  override rmwAt(addrExpr: Expr, size: number): Rmw {
+    const addr = this.let(addrExpr);
+    const { code } = this;
+    const host = code.newLocal("i32");
+    this.temps.push(host);
+    const h = local(host, "i32");
+    const t = size <= 4 ? "i32" : size === 8 ? "i64" : "v128";
+    const out = code.newLocal(t);
+    this.temps.push(out);
+    if (this.missLeaves) code.expr(this.missLeave(addr, size, true));
+    else {
+      const a = this.sharedBy(addr, size, true);
+      if (a) {
+        const start = this.open(a, addr);
+        code.expr(start);
+        code.hints.push({ at: code.out.len, likely: true });
+        code.out.u8(0x04);
+        code.out.u8(0x7f);
+        code.depth++;
+        code.expr(i32.add(start, c32(a.offset - a.group.lo)));
+      } else this.ifHit(addr, size, true);
+      code.else();
+      this.slow(host, addr, size, true);
+      code.end();
+    }
+    this.tee(0x22, host);
+    this.access(LOADS[size] as number, 0);
+    this.tee(0x21, out);
+    return {
+      value: local(out, t),
+      commit: (x) => {
+        code.store(size, h, x);
+        if (this.missLeaves) return;
+        code.if(i32.eq(h, c32(BOUNCE)), false);
+        this.helperVoid("commitW", []);
+        code.end();
+      },
+    };
+  }
+
   // ---- memory, where a TLB miss leaves ----
   /** The access is made again by the dispatcher, after the entry is filled (or the fault recorded). */
   private missLeave(addr: Expr, size: number, write: boolean): Expr {
-    const array = TLB + ((this.mode & MODE_SPACE) !== 0 ? 2 * TLB_ARRAY_SIZE : 0) + (write ? TLB_ARRAY_SIZE : 0);
+    const array = this.tlbArray(write);
     const index = this.let(i32.and(i32.wrap(i64.shr_u(addr, c64(8))), c32((TLB_ENTRIES - 1) << 4)));
     const last = size === 1 ? addr : i64.add(addr, c64(size - 1));
     this.code.if(i64.ne(i64.and(last, c64(-4096)), i64.load(index, array)), false);
@@ -398,29 +676,6 @@ export class TranslatorSem extends BaseSem {
     this.leaveAt();
     this.code.end();
     return i32.add(i32.wrap(addr), i32.load(index, array + 8));
-  }
-  private static read(host: Expr, size: number): Expr {
-    if (size === 1) return i32.load8_u(host);
-    if (size === 2) return i32.load16_u(host);
-    return size === 4 ? i32.load(host) : size === 8 ? i64.load(host) : v.load(host);
-  }
-  override load(addr: Expr, size: number): Expr {
-    if (!this.missLeaves) return super.load(addr, size);
-    return this.let(TranslatorSem.read(this.missLeave(this.let(addr), size, false), size));
-  }
-  override store(addr: Expr, size: number, e: Expr): void {
-    if (!this.missLeaves) {
-      super.store(addr, size, e);
-      return;
-    }
-    const at = this.let(addr);
-    const value = this.let(e);
-    this.code.store(size, this.missLeave(at, size, true), value);
-  }
-  override rmwAt(addr: Expr, size: number): Rmw {
-    if (!this.missLeaves) return super.rmwAt(addr, size);
-    const host = this.let(this.missLeave(this.let(addr), size, true));
-    return { value: this.let(TranslatorSem.read(host, size)), commit: (e) => this.code.store(size, host, e) };
   }
 
   // ---- flags ----
@@ -473,7 +728,7 @@ export class TranslatorSem extends BaseSem {
       code.end();
       if (spill.used) {
         this.spillFlags({ ...spill.state, since: undefined }, spill.cold);
-        code.br(this.exitLabel);
+        code.br(this.exitSiteLabel);
       }
       code.end();
       this.baseDepth -= 2;

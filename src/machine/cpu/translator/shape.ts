@@ -27,6 +27,8 @@ export interface Shape {
   /** Operands it writes (bit i), and general registers it writes beside them (bit n). */
   readonly writesOperands: number;
   readonly writesFixed: number;
+  /** Stores other than by writing an operand. */
+  readonly stores: boolean;
   /** May leave the region in its middle, with the flags of before. */
   readonly leaves: boolean;
   /** May leave after its own flags are set. */
@@ -67,13 +69,14 @@ class Recorder extends BaseSem {
   r: Expr | undefined;
   writesOperands = 0;
   writesFixed = 0;
+  stores = false;
   private readonly written: (Expr | undefined)[] = [];
   private immediate = false;
   private depth = 0;
 
   begin(insn: Insn, def: OpDef): void {
     this.insn = insn;
-    this.reads = this.readsImage = this.leaves = this.leavesAfter = false;
+    this.reads = this.readsImage = this.leaves = this.leavesAfter = this.stores = false;
     this.sets = 0;
     this.op = this.writesOperands = this.writesFixed = this.depth = 0;
     this.a = this.b = this.r = undefined;
@@ -251,9 +254,11 @@ class Recorder extends BaseSem {
     return ofSize(size);
   }
   override store(): void {
+    this.stores = true;
     this.leave();
   }
   override rmwAt(_addr: Expr, size: number): Rmw {
+    this.stores = true;
     this.leave();
     return { value: ofSize(size), commit: () => undefined };
   }
@@ -313,6 +318,7 @@ export class Shapes {
       r: r.r,
       writesOperands: r.writesOperands,
       writesFixed: r.writesFixed,
+      stores: r.stores,
       leaves: r.leaves,
       leavesAfter: r.leavesAfter,
     };

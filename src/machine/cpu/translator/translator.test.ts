@@ -382,7 +382,7 @@ function outcome(m: Machine, slice: () => number, hot: number, seed: number): Ou
 describe("random programs", () => {
   const rounds = Number(process.env["TRANSLATOR_ROUNDS"] ?? 60);
   const first = Number(process.env["TRANSLATOR_SEED"] ?? 1);
-  for (const opts of [{}, { inlineCalls: false }, { maxBlocks: 5 }] as TranslateOptions[]) {
+  for (const opts of [{}, { inlineLimit: 0 }, { inlineLimit: Infinity }, { maxBlocks: 5 }] as TranslateOptions[]) {
     it(`come out as one instruction at a time (${JSON.stringify(opts)})`, () => {
       for (let seed = first; seed < first + rounds; seed++) {
         const code = randomProgram(seed, seed % 3 === 0).done();

@@ -36,8 +36,13 @@ export interface TranslateOptions {
   maxBlocks?: number;
   maxInstructions?: number;
   maxPages?: number;
-  /** Follow direct calls into the callee (default true). */
-  inlineCalls?: boolean;
+  /**
+   * Follow direct calls into callees that make no calls themselves and have at most so many instructions (default 16); Infinity follows
+   * all. Code that is only warm gets much bigger by it, and V8's time for it with it; what is really hot gains by half.
+   */
+  inlineLimit?: number;
+  /** Accesses of a block near each other share one TLB check (default true). */
+  shareChecks?: boolean;
   /** A TLB miss leaves the region and the interpreter makes the access (default false: a cold call inline). */
   missLeaves?: boolean;
   /** Arithmetic flags are right at faults and budget exits even where the code that follows never looks (default true). */
