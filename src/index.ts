@@ -2,12 +2,7 @@
  * The library: a machine with the hypervisor on it, in any JavaScript engine with WebAssembly. Nothing here knows a platform;
  * `xenolith/node` and `xenolith/browser` run a machine on theirs.
  */
-export {
-  Machine,
-  RunningDomain,
-  type DomainSpec,
-  type MachineOptions,
-} from "./toolstack/machine.js";
+export { Machine, RunningDomain, type DomainSpec, type MachineOptions } from "./toolstack/machine.js";
 export { BuildError, parseKernel, type KernelImage } from "./toolstack/builder/index.js";
 export {
   ConfigError,
@@ -24,7 +19,12 @@ export type { Vcpu } from "./hypervisor/vcpu.js";
 export type { Xen } from "./hypervisor/xen.js";
 export type { XenConsole } from "./hypervisor/console.js";
 export type { Counters } from "./hypervisor/counters.js";
-export { schedulers, type SchedulerHost, type SchedulerPolicy, type SchedParams } from "./hypervisor/scheduler/index.js";
+export {
+  schedulers,
+  type SchedulerHost,
+  type SchedulerPolicy,
+  type SchedParams,
+} from "./hypervisor/scheduler/index.js";
 export {
   SHUTDOWN_crash,
   SHUTDOWN_poweroff,

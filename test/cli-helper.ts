@@ -14,7 +14,7 @@ export const haveDebian = existsSync(debian("vmlinuz-cloud")) && existsSync(debi
 export function ensureBuilt(): void {
   const lock = join(root, "dist/.building");
   mkdirSync(join(root, "dist"), { recursive: true });
-  for (const start = Date.now(); ; ) {
+  for (const start = Date.now(); ;) {
     try {
       mkdirSync(lock);
       break;
@@ -41,7 +41,6 @@ export interface CliResult {
 }
 
 /** Text without the control sequences of a terminal. */
-// eslint-disable-next-line no-control-regex
 const plain = (text: string): string => text.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "");
 
 /** A running command whose console can be talked to. */
@@ -79,7 +78,11 @@ export class CliRun {
       const fail = (why: string): void => {
         this.watchers.delete(look);
         clearTimeout(timer);
-        reject(new Error(`${why}: ${pattern}\nlast output:\n${this.stdout.slice(-2000)}\nstderr:\n${this.stderr.slice(-2000)}`));
+        reject(
+          new Error(
+            `${why}: ${pattern}\nlast output:\n${this.stdout.slice(-2000)}\nstderr:\n${this.stderr.slice(-2000)}`,
+          ),
+        );
       };
       const look = (): void => {
         const m = pattern.exec(plain(this.stdout).slice(this.from));

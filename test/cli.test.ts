@@ -36,6 +36,7 @@ function elf(patch: Record<number, number> = {}): Uint8Array {
   v.setUint16(56, 1, true);
   v.setUint16(58, 64, true);
   v.setUint32(64, 1, true);
+  v.setUint32(64 + 4, 5, true);
   v.setUint32(64 + 32, 120, true);
   v.setUint32(64 + 40, 4096, true);
   for (const [at, byte] of Object.entries(patch)) b[Number(at)] = byte;
@@ -61,19 +62,59 @@ describe("a mistake of the user gets one clear line and status 2", () => {
     ["no such file", () => ["run", "/no/such/kernel"], /^xenolith: \/no\/such\/kernel: no such file$/],
     ["a directory", () => ["run", dir], /: is a directory, not a file$/],
     ["an empty file", () => ["run", file("empty", "")], /empty: the file is empty$/],
-    ["neither kernel nor configuration", () => ["run", file("junk", new Uint8Array([1, 0, 2]))], /junk: not an ELF or bzImage kernel/],
+    [
+      "neither kernel nor configuration",
+      () => ["run", file("junk", new Uint8Array([1, 0, 2]))],
+      /junk: not an ELF or bzImage kernel/,
+    ],
     ["no Xen notes", () => ["run", file("plain.elf", elf())], /plain\.elf: no Xen notes/],
-    ["a kernel for another processor", () => ["run", file("arm.elf", elf({ 18: 183 }))], /arm\.elf: .*another processor/],
+    [
+      "a kernel for another processor",
+      () => ["run", file("arm.elf", elf({ 18: 183 }))],
+      /arm\.elf: .*another processor/,
+    ],
     ["wrong class", () => ["run", file("class.elf", elf({ 4: 7 }))], /class\.elf: .*class/],
-    ["a truncated ELF image", () => ["run", file("short.elf", elf().subarray(0, 40))], /short\.elf: the ELF image is truncated$/],
-    ["a truncated bzImage", () => ["run", file("short.bz", bzImage([2, 0x21, 0x4c, 0x18], 64, 4096))], /short\.bz: the bzImage is truncated$/],
-    ["an unknown compression", () => ["run", file("odd.bz", bzImage([0x41, 0x42, 0x43, 0x44]))], /odd\.bz: .*unknown compression.*41 42 43 44/],
-    ["a bad value", () => ["run", config("value", 'kernel="k"\nmemory="lots"')], /value\.cfg:3: parameter `memory' is not a valid number: "lots"$/],
-    ["a bad key", () => ["run", config("key", 'kernel="k"\ngic_version="v3"')], /key\.cfg:3: `gic_version' is for Arm guests only/],
+    [
+      "a truncated ELF image",
+      () => ["run", file("short.elf", elf().subarray(0, 40))],
+      /short\.elf: the ELF image is truncated$/,
+    ],
+    [
+      "a truncated bzImage",
+      () => ["run", file("short.bz", bzImage([2, 0x21, 0x4c, 0x18], 64, 4096))],
+      /short\.bz: the bzImage is truncated$/,
+    ],
+    [
+      "an unknown compression",
+      () => ["run", file("odd.bz", bzImage([0x41, 0x42, 0x43, 0x44]))],
+      /odd\.bz: .*unknown compression.*41 42 43 44/,
+    ],
+    [
+      "a bad value",
+      () => ["run", config("value", 'kernel="k"\nmemory="lots"')],
+      /value\.cfg:3: parameter `memory' is not a valid number: "lots"$/,
+    ],
+    [
+      "a bad key",
+      () => ["run", config("key", 'kernel="k"\ngic_version="v3"')],
+      /key\.cfg:3: `gic_version' is for Arm guests only/,
+    ],
     ["bad syntax", () => ["run", config("syntax", "kernel=")], /syntax\.cfg:2: config parsing error/],
-    ["no kernel in a configuration", () => ["run", config("nothing", "memory=64")], /Neither kernel nor bootloader specified$/],
-    ["a kernel of a configuration that is not there", () => ["run", config("gone", 'kernel="/no/such"')], /^xenolith: \/no\/such: no such file$/],
-    ["a type that is not there yet", () => ["run", config("hvm", 'type="hvm"\nkernel="k"')], /type="hvm" is not supported yet/],
+    [
+      "no kernel in a configuration",
+      () => ["run", config("nothing", "memory=64")],
+      /Neither kernel nor bootloader specified$/,
+    ],
+    [
+      "a kernel of a configuration that is not there",
+      () => ["run", config("gone", 'kernel="/no/such"')],
+      /^xenolith: \/no\/such: no such file$/,
+    ],
+    [
+      "a type that is not there yet",
+      () => ["run", config("hvm", 'type="hvm"\nkernel="k"')],
+      /type="hvm" is not supported yet/,
+    ],
     ["an unknown command", () => ["frobnicate"], /unknown command 'frobnicate'/],
     ["an unknown option", () => ["run", "--frobnicate", "k"], /unknown option '--frobnicate'/],
     ["no file", () => ["run"], /missing required argument 'file'/],
@@ -93,7 +134,11 @@ describe("a mistake of the user gets one clear line and status 2", () => {
     ["no such RAM disk", () => ["run", hello, "--ramdisk", "/no/rd"], /^xenolith: \/no\/rd: no such file$/],
     ["an unknown trace kind", () => ["run", hello, "--trace", "everything"], /unknown trace kind "everything"/],
     ["a trace file without a trace", () => ["run", hello, "--trace-file", "x"], /need --trace$/],
-    ["a trace file that cannot be", () => ["run", hello, "--trace", "all", "--trace-file", "/no/t"], /\/no\/t: cannot be written$/],
+    [
+      "a trace file that cannot be",
+      () => ["run", hello, "--trace", "all", "--trace-file", "/no/t"],
+      /\/no\/t: cannot be written$/,
+    ],
     ["more memory than a machine has", () => ["run", hello, "--memory", "9000"], /9000 MiB is too much/],
     ["one name for two domains", () => ["run", hello, hello, "--name", "x"], /--name is for one domain/],
     ["settings for a kernel", () => ["run", hello, "memory=3"], /settings belong to a configuration/],
@@ -111,7 +156,9 @@ describe("a mistake of the user gets one clear line and status 2", () => {
 
   it.skipIf(!haveDebian)("too little memory, with what is needed", async () => {
     const r = await runCli(["run", debian("vmlinuz-cloud"), "--memory", "16"]);
-    expect(r.stderr).toMatch(/^xenolith: .*vmlinuz-cloud: too little memory: .* at least \d+ MiB, the domain has 16 MiB\n$/);
+    expect(r.stderr).toMatch(
+      /^xenolith: .*vmlinuz-cloud: too little memory: .* at least \d+ MiB, the domain has 16 MiB\n$/,
+    );
     expect(r.status).toBe(2);
   });
 });
@@ -186,7 +233,17 @@ describe.skipIf(!haveGuests)("a run", () => {
   });
 
   it("runs several domains at once, the first one's console on stdout", async () => {
-    const r = await runCli(["run", image("console"), image("console"), hello, "--memory", "32", "--timeout", "30", "--json"]);
+    const r = await runCli([
+      "run",
+      image("console"),
+      image("console"),
+      hello,
+      "--memory",
+      "32",
+      "--timeout",
+      "30",
+      "--json",
+    ]);
     expect(JSON.parse(r.stdout)).toMatchObject({
       status: 0,
       domains: [{ name: "console" }, { name: "console-2" }, { name: "hello", end: "poweroff" }],
@@ -214,7 +271,19 @@ describe.skipIf(!haveGuests)("a run", () => {
   });
 
   it("traces one kind of one domain on stderr", async () => {
-    const r = await runCli(["run", hello, hello, "--memory", "32", "--trace", "hypercall:sched_op", "--trace-domain", "hello-2", "--timeout", "20"]);
+    const r = await runCli([
+      "run",
+      hello,
+      hello,
+      "--memory",
+      "32",
+      "--trace",
+      "hypercall:sched_op",
+      "--trace-domain",
+      "hello-2",
+      "--timeout",
+      "20",
+    ]);
     const lines = r.stderr.split("\n").filter((l) => l.startsWith("["));
     expect(lines.length).toBeGreaterThan(0);
     for (const l of lines) expect(l).toMatch(/\] d2v0 hypercall sched_op\.shutdown\(/);
@@ -248,10 +317,17 @@ const haveScript = spawnSync("script", ["--version"]).status === 0;
 describe.skipIf(!haveGuests || !haveScript)("on a terminal", () => {
   function onTerminal(args: string, input: string): string {
     const command = `stty -a | grep -o -- '-\\?icanon'; ${process.execPath} ${cli} ${args}; echo "status $?"; stty -a | grep -o -- '-\\?icanon\\|-\\?echo '`;
-    const r = spawnSync("sh", ["-c", `(sleep 3; printf '${input}'; sleep 3) | script -qec "${command.replaceAll('"', '\\"').replaceAll("$?", "\\$?")}" /dev/null`], {
-      encoding: "utf8",
-      timeout: 60_000,
-    });
+    const r = spawnSync(
+      "sh",
+      [
+        "-c",
+        `(sleep 3; printf '${input}'; sleep 3) | script -qec "${command.replaceAll('"', '\\"').replaceAll("$?", "\\$?")}" /dev/null`,
+      ],
+      {
+        encoding: "utf8",
+        timeout: 60_000,
+      },
+    );
     return r.stdout;
   }
 

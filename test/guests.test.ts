@@ -45,15 +45,19 @@ describe.skipIf(images.length === 0)("our own guests", () => {
     expect((await runCli(["run", image("crash"), ...FLAGS])).status).toBe(3);
   });
 
-  it.skipIf(!images.includes("console-echo"))("console-echo echoes until it is told to quit", { timeout: LIMIT }, async () => {
-    const run = new CliRun(["run", image("console-echo"), ...FLAGS]);
-    run.type("first line\n");
-    await run.expect(/first line/, LIMIT);
-    run.type(`${"x".repeat(80)}\n`);
-    await run.expect(/x{80}/, LIMIT);
-    run.type("quit\n");
-    expect((await run.done).status).toBe(0);
-  });
+  it.skipIf(!images.includes("console-echo"))(
+    "console-echo echoes until it is told to quit",
+    { timeout: LIMIT },
+    async () => {
+      const run = new CliRun(["run", image("console-echo"), ...FLAGS]);
+      run.type("first line\n");
+      await run.expect(/first line/, LIMIT);
+      run.type(`${"x".repeat(80)}\n`);
+      await run.expect(/x{80}/, LIMIT);
+      run.type("quit\n");
+      expect((await run.done).status).toBe(0);
+    },
+  );
 
   it.skipIf(!images.includes("spin"))("a spinning guest starves nobody", { timeout: LIMIT }, async () => {
     const run = new CliRun(["run", image("console"), image("spin"), ...FLAGS, "--pcpus", "1"]);
@@ -66,7 +70,10 @@ describe.skipIf(images.length === 0)("our own guests", () => {
     const config = (role: string, peer: number): string => {
       const path = join(dir, `${role}.cfg`);
       const kernel = image("grant-share");
-      writeFileSync(path, `name="share-${role}"\nkernel="${kernel}"\nmemory=32\nextra="role=${role} peer=${peer} ref=8"\n`);
+      writeFileSync(
+        path,
+        `name="share-${role}"\nkernel="${kernel}"\nmemory=32\nextra="role=${role} peer=${peer} ref=8"\n`,
+      );
       return path;
     };
     const r = await runCli(["run", config("a", 2), config("b", 1), "--timeout", "60"]);

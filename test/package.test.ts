@@ -13,7 +13,10 @@ beforeAll(() => {
   ensureBuilt();
   dir = mkdtempSync(join(tmpdir(), "xenolith-package-"));
   // Its scripts would build again: that has just been done.
-  const out = execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", dir], { cwd: root, encoding: "utf8" });
+  const out = execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", dir], {
+    cwd: root,
+    encoding: "utf8",
+  });
   execFileSync("tar", ["-xzf", join(dir, out.trim().split("\n").at(-1) ?? ""), "-C", dir]);
   installed = join(dir, "node_modules/xenolith");
   mkdirSync(join(dir, "node_modules"));
@@ -66,7 +69,17 @@ await machine.createDomain({ name: "x" });
 `,
     );
     const tsc = join(root, "node_modules/typescript/bin/tsc");
-    const flags = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--module", "nodenext", "--target", "es2022", "--types", "node"];
+    const flags = [
+      "--noEmit",
+      "--strict",
+      "--exactOptionalPropertyTypes",
+      "--module",
+      "nodenext",
+      "--target",
+      "es2022",
+      "--types",
+      "node",
+    ];
     const r = spawnSync(process.execPath, [tsc, ...flags, "typed.ts"], { cwd: dir, encoding: "utf8" });
     expect(r.stdout).toBe("");
     expect(r.status).toBe(0);

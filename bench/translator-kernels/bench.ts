@@ -33,7 +33,9 @@ let product = 1;
 for (const name of chosen) {
   const n = KERNELS[name] as number;
   // The best of several short runs: the machine has other work.
-  const runs = native(...Array.from({ length: 60 }, () => [name, String(n)]).flat()).trim().split("\n");
+  const runs = native(...Array.from({ length: 60 }, () => [name, String(n)]).flat())
+    .trim()
+    .split("\n");
   const expected = (runs[0] as string).split(" ")[1];
   const nativeMs = Math.min(...runs.map((l) => Number(l.split(" ")[2])));
   const m = new Machine(opTable(), opts as TranslateOptions, 48 << 20, CORE_TYPES);
@@ -63,7 +65,8 @@ for (const name of chosen) {
   const insns = m.built.reduce((s, b) => s + b.region.instructions, 0);
   // Translation again, with warm JavaScript.
   let tr = 0;
-  for (let i = 0; i < 10; i++) for (const b of m.built) tr += (m.build(b.region.entries[0] as number, m.opts)?.translateMs ?? 0) / 10;
+  for (let i = 0; i < 10; i++)
+    for (const b of m.built) tr += (m.build(b.region.entries[0] as number, m.opts)?.translateMs ?? 0) / 10;
   console.log(
     `${name.padEnd(8)} ${ok ? "ok " : "BAD"} ${mips.toFixed(0).padStart(6)} MIPS  native/${ratio.toFixed(2).padEnd(6)} ` +
       `regions ${m.built.length} insns ${insns} bytes/insn ${(size / insns).toFixed(0)} translate ${((tr * 1000) / insns).toFixed(1)} µs/insn ` +

@@ -58,7 +58,7 @@ export function flagsOf(op: number, a: bigint, b: bigint, r: bigint): number {
   a &= m;
   b &= m;
   r &= m;
-  const top = (x: bigint): boolean => ((x & m) >> (bits - 1n)) === 1n;
+  const top = (x: bigint): boolean => (x & m) >> (bits - 1n) === 1n;
   let cf = false;
   let of = false;
   let af = false;
@@ -104,7 +104,12 @@ export function flagsOf(op: number, a: bigint, b: bigint, r: bigint): number {
   parity ^= parity >> 2;
   parity ^= parity >> 1;
   return (
-    (cf ? 1 : 0) | ((parity & 1) === 0 ? 4 : 0) | (af ? 16 : 0) | (r === 0n ? 64 : 0) | (top(r) ? 128 : 0) | (of ? 0x800 : 0)
+    (cf ? 1 : 0) |
+    ((parity & 1) === 0 ? 4 : 0) |
+    (af ? 16 : 0) |
+    (r === 0n ? 64 : 0) |
+    (top(r) ? 128 : 0) |
+    (of ? 0x800 : 0)
   );
 }
 function condOf(f: number, cc: number): number {
@@ -126,7 +131,7 @@ export class Machine {
   readonly blocks = new Map<Va, Built>();
   readonly regions = new Map<Va, { built: Built; entry: number }>();
   readonly built: Built[] = [];
-  readonly mode = L.MODE_BITS_64 | L.MODE_FLAT;
+  mode = L.MODE_BITS_64 | L.MODE_FLAT;
   hot = 50;
   misses = 0;
   leaves = 0;
@@ -201,7 +206,10 @@ export class Machine {
     decodeAt: (va: Va): Insn | null => {
       let x = this.decoded.get(va);
       if (x === undefined) {
-        x = va >= L.ENGINE_END && va + 16 < this.mem.frames * 4096 ? decode(this.mem.u8, va, va + 15, 64) : null;
+        x =
+          va >= L.ENGINE_END && va + 16 < this.mem.frames * 4096
+            ? decode(this.mem.u8, va, va + 15, (this.mode & L.MODE_BITS_MASK) === L.MODE_BITS_64 ? 64 : 32)
+            : null;
         this.decoded.set(va, x);
       }
       return x;

@@ -24,7 +24,19 @@ export function kernels(): Kernels {
   const elf = join(dir, "k.elf");
   const bin = join(dir, "k.bin");
   const at = `-Wl,-Ttext=0x${TEXT.toString(16)}`;
-  sh("gcc", ...flags, "-ffreestanding", "-nostdlib", "-static", "-Wl,--build-id=none", at, "-Wl,-e,k_alu", "-o", elf, "kernels.c");
+  sh(
+    "gcc",
+    ...flags,
+    "-ffreestanding",
+    "-nostdlib",
+    "-static",
+    "-Wl,--build-id=none",
+    at,
+    "-Wl,-e,k_alu",
+    "-o",
+    elf,
+    "kernels.c",
+  );
   sh("objcopy", "-O", "binary", "-j", ".text", "-j", ".rodata", "-j", ".data", elf, bin);
   sh("gcc", ...flags, "-c", "-o", join(dir, "k.o"), "kernels.c");
   sh("gcc", "-O2", "-no-pie", "-DSEPARATE", "-o", join(dir, "native"), "native.c", join(dir, "k.o"));

@@ -292,16 +292,27 @@ RULE(an_ipi_to_oneself)
     return 0;
 }
 
+/* One port for the timer, whatever became of the rule before. */
+static long timer_port(void)
+{
+    static u32 open;
+    if (open) port_close(open);
+    long port = port_virq(VIRQ_TIMER, 0);
+    open = port > 0 ? (u32)port : 0;
+    return port;
+}
+
 RULE(a_timer_by_set_timer_op)
 {
-    long port = port_virq(VIRQ_TIMER, 0);
+    long port = timer_port();
     EXPECT(port > 0);
     EXPECT_IS(port_virq(VIRQ_TIMER, 0), -XEN_EEXIST);
     vcpu_op(VCPUOP_stop_periodic_timer, 0, 0);
     listen((u32)port);
     u64 due = system_time() + 5 * MS;
     EXPECT_IS(set_timer_op(due), 0);
-    EXPECT_IS(count[port], 0);
+    u32 early = count[port];
+    if (system_time() < due) EXPECT_IS(early, 0);
     while (!count[port] && system_time() < due + 1000 * MS) { }
     u64 now = system_time();
     EXPECT_IS(count[port], 1);
@@ -310,17 +321,16 @@ RULE(a_timer_by_set_timer_op)
     EXPECT_IS(set_timer_op(now - MS), 0);
     while (count[port] < 2 && system_time() < now + 1000 * MS) { }
     EXPECT_IS(count[port], 2);
-    EXPECT_IS(set_timer_op(system_time() + 5 * MS), 0);
+    EXPECT_IS(set_timer_op(system_time() + 50 * MS), 0);
     EXPECT_IS(set_timer_op(0), 0);
-    sleep_ns(10 * MS);
+    sleep_ns(60 * MS);
     EXPECT_IS(count[port], 2);
-    port_close((u32)port);
     return 0;
 }
 
 RULE(a_single_shot_timer)
 {
-    long port = port_virq(VIRQ_TIMER, 0);
+    long port = timer_port();
     EXPECT(port > 0);
     vcpu_op(VCPUOP_stop_periodic_timer, 0, 0);
     listen((u32)port);
@@ -334,19 +344,18 @@ RULE(a_single_shot_timer)
     t.timeout_abs_ns = system_time() - MS;
     long r = vcpu_op(VCPUOP_set_singleshot_timer, 0, &t);
     if (r) EXPECT_IS(r, -XEN_ETIME);
-    t.timeout_abs_ns = system_time() + 5 * MS;
+    t.timeout_abs_ns = system_time() + 50 * MS;
     EXPECT_IS(vcpu_op(VCPUOP_set_singleshot_timer, 0, &t), 0);
     EXPECT_IS(vcpu_op(VCPUOP_stop_singleshot_timer, 0, 0), 0);
     u32 before = count[port];
-    sleep_ns(10 * MS);
+    sleep_ns(60 * MS);
     EXPECT_IS(count[port], before);
-    port_close((u32)port);
     return 0;
 }
 
 RULE(a_block_ends_with_an_event)
 {
-    long port = port_virq(VIRQ_TIMER, 0);
+    long port = timer_port();
     EXPECT(port > 0);
     listen((u32)port);
     u64 due = system_time() + 5 * MS;
@@ -356,7 +365,6 @@ RULE(a_block_ends_with_an_event)
     EXPECT_IS(vcpu_info(0)->evtchn_upcall_mask, 0); /* blocking unmasks */
     EXPECT_IS(count[port], 1);
     EXPECT(system_time() >= due);
-    port_close((u32)port);
     return 0;
 }
 

@@ -252,6 +252,30 @@ RULE(a_single_step_in_the_kernel)
     return 0;
 }
 
+/* void hot(u64 n): a loop that is translated long before it is stepped through. */
+asm(".pushsection .text\n"
+    "hot: decq %rdi\n"
+    "    jnz hot\n"
+    "hot_end: ret\n"
+    ".popsection");
+void hot(u64 n);
+extern const char hot_end[];
+static void count_steps(struct regs *r)
+{
+    if (r->rip >= (u64)hot && r->rip <= (u64)hot_end) steps++;
+}
+RULE(single_steps_through_hot_code)
+{
+    hot(1000000);
+    handlers[1] = count_steps;
+    steps = 0;
+    asm volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\tmovl $10, %%edi\n\tcall hot\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq"
+                 : : : "rdi", "memory", "cc");
+    handlers[1] = 0;
+    EXPECT_IS(steps, 21); /* the call, ten times decq and jnz */
+    return 0;
+}
+
 RULE(a_native_iretq_stays_in_the_kernel)
 {
     u64 flags;
@@ -580,7 +604,7 @@ void guest_main(void)
               R(a_write_to_nothing_shows_in_the_error_code), R(a_write_to_a_read_only_page), R(a_jump_to_nothing_faults_there),
               R(a_jump_to_a_no_execute_page), R(xens_range_cannot_be_written), R(int3_reports_the_next_instruction),
               R(frames_start_on_16_bytes), R(every_register_survives_a_trap), R(a_gate_can_mask_events),
-              R(the_frame_shows_the_mask_as_the_interrupt_flag), R(a_handler_at_no_address_is_refused), R(a_single_step_in_the_kernel),
+              R(the_frame_shows_the_mask_as_the_interrupt_flag), R(a_handler_at_no_address_is_refused), R(a_single_step_in_the_kernel), R(single_steps_through_hot_code),
               R(a_native_iretq_stays_in_the_kernel), R(hlt_is_refused), R(cli_needs_iopl), R(cr0_can_be_read_and_shows_paging),
               R(cr3_can_be_read_and_is_the_root), R(cr2_holds_the_last_fault), R(an_unknown_msr_is_refused), R(efer_can_be_read),
               R(debug_registers_keep_their_value), R(a_breakpoint_in_xens_range_is_refused),

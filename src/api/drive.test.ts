@@ -39,7 +39,12 @@ function machine(slices: (number | Error)[]): Drivable & { shutDown: boolean; ca
     set shutDown(v: boolean) {
       domain.shutDown = v;
     },
-    xen: { domains: new Map([[0, { native: true, shutDown: false }], [1, domain]]) },
+    xen: {
+      domains: new Map([
+        [0, { native: true, shutDown: false }],
+        [1, domain],
+      ]),
+    },
     runSlice() {
       this.calls++;
       const next = slices.shift();

@@ -25,7 +25,8 @@ function setUp(): string | null {
   const r = spawnSync(process.execPath, [script], { stdio: ["ignore", 2, "pipe"], encoding: "utf8" });
   if (r.status === 0) return null;
   const lines = (r.stderr ?? "").trim().split("\n");
-  const said = lines.find((l) => l.startsWith("setup-debian: ")) ?? lines.find((l) => /Error/.test(l)) ?? lines.at(-1) ?? "";
+  const said =
+    lines.find((l) => l.startsWith("setup-debian: ")) ?? lines.find((l) => /Error/.test(l)) ?? lines.at(-1) ?? "";
   return said.replace(/^setup-debian: /, "") || "tools/setup-debian.mjs failed";
 }
 

@@ -73,9 +73,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   ).action(async (flags: DebianFlags) => {
     const guest = prepareDebian(flags.generic, (line) => process.stderr.write(`${line}\n`));
     const run = flags.run === undefined ? "" : ` run="${flags.run}"`;
-    const given: MachineFlags = guest.ramdisk === undefined
-      ? flags
-      : { ...flags, ramdisk: guest.ramdisk, cmdline: `${flags.cmdline ?? DEBIAN_CMDLINE}${run}` };
+    const given: MachineFlags =
+      guest.ramdisk === undefined
+        ? flags
+        : { ...flags, ramdisk: guest.ramdisk, cmdline: `${flags.cmdline ?? DEBIAN_CMDLINE}${run}` };
     status = await runPlans(await plansFrom([guest.kernel], { ...given, name: given.name ?? guest.name }), given);
   });
 
@@ -94,13 +95,15 @@ function machineOptions(command: Command): Command {
     .option("--memory <MiB>", "memory of the domain (default 256, or what the configuration says)", whole(1, 65536))
     .option("--vcpus <n>", "virtual CPUs of the domain (default 1)", whole(1, 128))
     .option("--name <name>", "name of the domain", domainName)
-    .addOption(new Option("--clock <kind>", "real time, or virtual: the same run every time").choices(["real", "virtual"]).default("real"))
+    .addOption(
+      new Option("--clock <kind>", "real time, or virtual: the same run every time")
+        .choices(["real", "virtual"])
+        .default("real"),
+    )
     .option("--timeout <seconds>", "end after so long (status 124)", seconds)
     .addOption(new Option("--scheduler <name>", "the scheduler (default credit)").choices([...schedulers.keys()]))
     .option("--pcpus <n>", "physical CPUs of the machine (default 4)", whole(1, 32))
-    .addOption(
-      new Option("--engine <kind>", "the CPU engine").choices(["auto", "interpreter", "translator"]),
-    )
+    .addOption(new Option("--engine <kind>", "the CPU engine").choices(["auto", "interpreter", "translator"]))
     .option("--threshold <n>", "executions after which code is translated", whole(1, 1e9))
     .option("--no-reboot", "a reboot ends the domain")
     .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
@@ -115,7 +118,8 @@ function machineOptions(command: Command): Command {
 function whole(least: number, most: number): (text: string) => number {
   return (text) => {
     const n = /^\d+$/.test(text) ? Number(text) : NaN;
-    if (!(n >= least && n <= most)) throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+    if (!(n >= least && n <= most))
+      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
     return n;
   };
 }
@@ -127,7 +131,8 @@ function seconds(text: string): number {
 }
 
 function domainName(text: string): string {
-  if (text === "" || /[/\s\0]/.test(text)) throw new InvalidArgumentError("A domain name holds no spaces and no slashes.");
+  if (text === "" || /[/\s\0]/.test(text))
+    throw new InvalidArgumentError("A domain name holds no spaces and no slashes.");
   return text;
 }
 
@@ -239,7 +244,11 @@ function guard(session: Session): () => void {
 
 // --- mistakes ---------------------------------------------------------------------------------------------------------------------
 
-const oneLine = (text: string): string => text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+const oneLine = (text: string): string =>
+  text
+    .trim()
+    .replace(/^error: /, "")
+    .replace(/\s*\n\s*/g, " ");
 
 /** Says what went wrong; the status that goes with it. */
 function failed(e: unknown): number {

@@ -53,7 +53,6 @@ export class LineSplitter {
 
 /** A guest's line without what could drive a terminal. */
 function printable(line: string): string {
-  // eslint-disable-next-line no-control-regex
   return line.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "");
 }
 

@@ -3,7 +3,13 @@
  *
  * Invariant: domains are made and ended between slices only (`between`), never inside a callback of the hypervisor.
  */
-import { SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_soft_reset, SHUTDOWN_watchdog } from "../abi/sched.js";
+import {
+  SHUTDOWN_crash,
+  SHUTDOWN_poweroff,
+  SHUTDOWN_reboot,
+  SHUTDOWN_soft_reset,
+  SHUTDOWN_watchdog,
+} from "../abi/sched.js";
 import type { Run, RunEnd } from "../api/drive.js";
 import { dumpState } from "../hypervisor/traps/dump.js";
 import type { Clock } from "../machine/clock.js";
@@ -195,7 +201,9 @@ export class Session {
     if (Object.keys(params).length === 0) return;
     const rc = this.machine.xen.scheduler.adjust(running.domain, params);
     if (typeof rc === "number") {
-      this.say(`xenolith: ${spec.name}: warning: the scheduler takes no cpu_weight= or cap= like these: the default holds`);
+      this.say(
+        `xenolith: ${spec.name}: warning: the scheduler takes no cpu_weight= or cap= like these: the default holds`,
+      );
     }
   }
 
@@ -225,7 +233,9 @@ export class Session {
     if (code === SHUTDOWN_crash || code === SHUTDOWN_watchdog) {
       // A crash that Xen saw has been dumped already; here the guest itself said that it has crashed.
       if (crashReason === "") this.dump(running);
-      this.say(`xenolith: ${name} crashed: ${crashReason || (code === SHUTDOWN_watchdog ? "its watchdog went off" : "the guest says so")}`);
+      this.say(
+        `xenolith: ${name} crashed: ${crashReason || (code === SHUTDOWN_watchdog ? "its watchdog went off" : "the guest says so")}`,
+      );
     } else if (code !== SHUTDOWN_poweroff && code !== SHUTDOWN_reboot) {
       this.say(`xenolith: ${name} shut itself down (${shutdownWord(code)})`);
     }
@@ -335,7 +345,9 @@ export class Session {
     } else status = this.stopped?.status ?? STATUS_OK;
     if (this.stopped?.ended === "detached") {
       const names = this.slots.filter((s) => !s.finished).map((s) => s.plan.spec.name);
-      this.say(`xenolith: detached from the console; there is no host service yet, so ${names.join(", ")} ends with this command`);
+      this.say(
+        `xenolith: detached from the console; there is no host service yet, so ${names.join(", ")} ends with this command`,
+      );
     }
     const domains = this.slots.map((s): DomainResult => {
       return {

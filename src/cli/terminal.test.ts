@@ -102,7 +102,10 @@ describe("the terminal", () => {
 describe("output", () => {
   it("starts a message at the left edge of a terminal that both share", () => {
     const all: string[] = [];
-    const sink = (isTTY: boolean) => ({ isTTY, write: (d: Uint8Array | string) => all.push(Buffer.from(d).toString()) });
+    const sink = (isTTY: boolean) => ({
+      isTTY,
+      write: (d: Uint8Array | string) => all.push(Buffer.from(d).toString()),
+    });
     const shared = new Output(sink(true), sink(true));
     shared.console(Buffer.from("/ # "));
     shared.line("gone");

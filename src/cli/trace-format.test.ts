@@ -56,7 +56,13 @@ describe("a trace line", () => {
     ],
     [
       "shows who runs next and for how long",
-      { kind: "sched", domid: 0x7fff, vcpu: 0, name: "switch", args: { pcpu: 0, prev: "d1v0", next: "idle", slice: -1 } },
+      {
+        kind: "sched",
+        domid: 0x7fff,
+        vcpu: 0,
+        name: "switch",
+        args: { pcpu: 0, prev: "d1v0", next: "idle", slice: -1 },
+      },
       "[    1.234567890] idle sched switch(pcpu=0, prev=d1v0, next=idle, slice=none)",
     ],
     [

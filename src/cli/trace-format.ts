@@ -126,9 +126,36 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Arguments that are counts and numbers, never addresses. */
-const DECIMAL = new Set(["count", "entries", "port", "vcpu", "len", "ref", "pcpu", "handle", "set", "reg", "code", "type"]);
+const DECIMAL = new Set([
+  "count",
+  "entries",
+  "port",
+  "vcpu",
+  "len",
+  "ref",
+  "pcpu",
+  "handle",
+  "set",
+  "reg",
+  "code",
+  "type",
+]);
 /** Arguments that are addresses, page-table entries or flags. */
-const HEXADECIMAL = new Set(["va", "ptr", "val", "rip", "req", "arg", "done", "error", "ma", "flags", "base", "calls", "ops"]);
+const HEXADECIMAL = new Set([
+  "va",
+  "ptr",
+  "val",
+  "rip",
+  "req",
+  "arg",
+  "done",
+  "error",
+  "ma",
+  "flags",
+  "base",
+  "calls",
+  "ops",
+]);
 
 const TWO32 = 4294967296;
 

@@ -126,7 +126,7 @@ export const CODE_MASK_END = CODE_MASK + MAX_FRAMES * 8;
  * number u32, pad u64. An entry of an older epoch counts for nothing.
  */
 export const JUMP_CACHE = CODE_MASK_END;
-export const JUMP_CACHE_ENTRIES = 4096;
+export const JUMP_CACHE_ENTRIES = 16384;
 export const JUMP_CACHE_ENTRY_SIZE = 32;
 export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY_SIZE;
 /** Hash table of decoded blocks by machine address and mode. */

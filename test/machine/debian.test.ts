@@ -38,13 +38,15 @@ describe.skipIf(noCloud !== "")(`Debian's cloud kernel on one vCPU${noCloud}`, {
   });
   it("ps", async () => {
     const ps = await guest.sh("ps");
-    expect(ps).toMatch(/^ *1 root .* (init|\/sbin\/init)/m);
+    expect(ps).toMatch(/^ *1 (?:0|root) .*\binit$/m);
     expect(ps).toMatch(/\[kthreadd\]/);
-    expect(ps).toMatch(/ ps\n/);
+    expect(ps).toMatch(/\bsh$/m);
   });
   it("pipes", async () => {
     expect(await guest.sh("seq 1 1000 | awk '{ s += $1 } END { print s }' | rev")).toBe("005005\n");
-    expect(await guest.sh("yes | head -c 1000000 | tr y x | md5sum")).toBe("32b3bc54d0f3a4c45a55cc9a5ef4b31e  -\n");
+    expect(await guest.sh("dd if=/dev/zero bs=1k count=1000 2>/dev/null | tr '\\000' x | md5sum")).toBe(
+      "3e61c6d04269b0abc53149139da94300  -\n",
+    );
     expect(await guest.sh("false | true; echo $?; (exit 3); echo $?")).toBe("0\n3\n");
   });
   it("vi", async () => {

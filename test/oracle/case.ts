@@ -60,6 +60,8 @@ export interface EngineUnderTest {
   readonly translated: number;
   /** What the area holds before every case. */
   setMemory(base: Uint8Array): void;
+  /** Cases that come next: what they have in common is made in one go. */
+  prepare(cases: readonly Case[]): void;
   /** Runs the one instruction to its end (all rounds of a repeated one) or its fault. The result is good until the next run. */
   run(c: Case): Result;
 }
@@ -68,26 +70,61 @@ export const PIECE = 12;
 const CASE_HEADER = 128 + 8 + 16 + FX_SIZE;
 const RESULT_HEADER = 128 + 16 + 16 + FX_SIZE;
 
-export function encodeCases(base: Uint8Array, cases: readonly Case[]): Uint8Array {
-  let size = AREA_SIZE;
-  for (const c of cases) size += CASE_HEADER + c.patches.length;
-  const bytes = new Uint8Array(size);
-  const words = new Uint32Array(bytes.buffer);
-  bytes.set(base);
-  let at = AREA_SIZE;
-  for (const c of cases) {
-    words.set(c.gpr, at >>> 2);
-    words[(at + 128) >>> 2] = c.rflags;
+/** Where cases are put, ready to be handed to the host: the base, then a record each. Parts of a case are views of it. */
+export class Batch {
+  readonly cases: Case[] = [];
+  #bytes: Uint8Array;
+  #words: Uint32Array;
+  #end = AREA_SIZE;
+
+  constructor(base: Uint8Array, room = 0) {
+    this.#bytes = new Uint8Array(Math.max(room & ~3, 1 << 20));
+    this.#words = new Uint32Array(this.#bytes.buffer);
+    this.#bytes.set(base);
+  }
+
+  /** Start again, in the memory of the cases that were there. */
+  clear(): void {
+    this.cases.length = 0;
+    this.#end = AREA_SIZE;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.#end);
+  }
+
+  /** Registers and floating-point state of the next case, to be filled in. */
+  open(): { gpr: Uint32Array; fx: Uint8Array } {
+    // Views of the old memory stay good for the cases that are there already; only the host needs them all in one piece.
+    if (this.#end + CASE_HEADER + 256 * PIECE > this.#bytes.length) {
+      const more = new Uint8Array(this.#bytes.length * 2);
+      more.set(this.#bytes);
+      this.#bytes = more;
+      this.#words = new Uint32Array(more.buffer);
+    }
+    const w = this.#end >>> 2;
+    const fx = this.#end + 152;
+    return { gpr: this.#words.subarray(w, w + 32), fx: this.#bytes.subarray(fx, fx + FX_SIZE) };
+  }
+
+  /** Room for the patches of the case that is open. */
+  patches(n: number): Uint8Array {
+    const at = this.#end + CASE_HEADER;
+    return this.#bytes.subarray(at, at + n * PIECE);
+  }
+
+  add(c: Case): void {
+    const bytes = this.#bytes;
+    const at = this.#end;
+    this.#words[(at + 128) >>> 2] = c.rflags;
     bytes[at + 132] = c.bits;
     bytes[at + 133] = c.code.length;
     bytes[at + 134] = c.landing ? 1 : c.insn.op === "int3" ? 2 : 0;
     bytes[at + 135] = c.patches.length / PIECE;
     bytes.set(c.code, at + 136);
-    bytes.set(c.fx, at + 152);
-    bytes.set(c.patches, at + CASE_HEADER);
-    at += CASE_HEADER + c.patches.length;
+    this.#end = at + CASE_HEADER + c.patches.length;
+    this.cases.push(c);
   }
-  return bytes;
 }
 
 /** Views of `bytes`, which must be aligned to words. */

@@ -6,7 +6,7 @@
  * somewhere unmapped. What the operand, the stack or a string finds there is a patch.
  */
 import { K, type Insn } from "../../src/machine/cpu/insn.js";
-import { AREA, AREA_SIZE, FX_SIZE, GS_BASE, PIECE, type Case } from "./case.js";
+import { AREA, AREA_SIZE, FX_SIZE, GS_BASE, PIECE, type Batch, type Case } from "./case.js";
 import { landing, makeEncoding, STRINGS, target, type Encoding, type Form, type Format } from "./encoding.js";
 import { Random } from "./random.js";
 import { decimal, float32, float64, float80, integer } from "./values.js";
@@ -48,8 +48,8 @@ export class Generator {
   /** The floating-point state that an encoding's cases start from. */
   readonly #fxOfGroup = new Uint8Array(FX_SIZE);
   // The case being made.
-  #gpr = new Uint32Array(32);
-  #gprView = new DataView(this.#gpr.buffer);
+  readonly #gpr = new Uint32Array(32);
+  readonly #gprView = new DataView(this.#gpr.buffer);
   /** Patches: which one is at a piece of the area (0: none, n: the n-th), where they are, and their bytes. */
   readonly #patchAt = new Uint8Array(AREA_SIZE / 8);
   readonly #patched = new Uint16Array(MAX_PATCHES + 1);
@@ -65,10 +65,13 @@ export class Generator {
     this.#variants = variants;
   }
 
-  make(index: number): Case {
+  /** Make a case and put it into `batch`. */
+  make(index: number, batch: Batch): Case {
     const e = this.#encodingOf(Math.floor(index / this.#variants));
     this.#r.reseed(this.#seed, (index << 1) | 1);
-    return this.#case(e, index);
+    const c = this.#case(e, index, batch);
+    batch.add(c);
+    return c;
   }
 
   #encodingOf(group: number): Encoding {
@@ -84,11 +87,11 @@ export class Generator {
     return e;
   }
 
-  #case(e: Encoding, index: number): Case {
+  #case(e: Encoding, index: number, batch: Batch): Case {
     const r = this.#r;
     const { bits, insn } = e;
-    const gpr = (this.#gpr = new Uint32Array(32));
-    this.#gprView = new DataView(gpr.buffer);
+    const gpr = this.#gpr;
+    const made = batch.open();
     this.#patches = 0;
     for (let i = 0; i < 16; i++) integer(r, this.#gprView, i * 8);
     if (r.chance(15)) this.#copyGpr(r.below(16), r.below(16));
@@ -111,30 +114,31 @@ export class Generator {
     if (bits === 32) for (let i = 1; i < 32; i += 2) gpr[i] = 0;
     this.#implicit(e, ea);
     if (e.landing) this.#branch(insn, ea);
+    made.gpr.set(gpr);
+    const rflags = r.u32() & 0xcd5;
+    this.#fx(e, hostile, made.fx);
     return {
       seed: this.#seed,
       index,
       bits,
       insn,
       code: e.code,
-      gpr,
-      rflags: r.u32() & 0xcd5,
-      fx: this.#fx(e, hostile),
-      patches: this.#collect(),
+      gpr: made.gpr,
+      rflags,
+      fx: made.fx,
+      patches: this.#collect(batch),
       landing: e.landing,
       loose: e.loose,
     };
   }
 
   /** The patches, in ascending order. */
-  #collect(): Uint8Array {
+  #collect(batch: Batch): Uint8Array {
     const n = this.#patches;
     if (n === 0) return NO_PATCHES;
-    const order = this.#patched
-      .subarray(1, n + 1)
-      .slice()
-      .sort();
-    const patches = new Uint8Array(n * PIECE);
+    const order = this.#patched.subarray(1, n + 1);
+    if (n > 1) order.sort();
+    const patches = batch.patches(n);
     for (let i = 0; i < n; i++) {
       const offset = order[i];
       const from = this.#patchAt[offset >> 3] * 8;
@@ -224,7 +228,8 @@ export class Generator {
     const r = this.#r;
     const s = this.#scratch;
     if (insn.op === "fxrstor") {
-      const image = this.#fx(e, false);
+      const image = new Uint8Array(FX_SIZE);
+      this.#fx(e, false, image);
       this.#store(ea, new DataView(image.buffer), FX_SIZE);
       return;
     }
@@ -370,7 +375,7 @@ export class Generator {
   /** Values for the x87, MMX and XMM registers: those that the encoding names, or all. */
   #registers(e: Encoding, fx: Uint8Array, all: boolean): void {
     const r = this.#r;
-    const view = new DataView(fx.buffer);
+    const view = new DataView(fx.buffer, fx.byteOffset);
     if (all) for (let i = 0; i < 8; i++) float80(r, view, 32 + i * 16);
     else for (const i of e.st) float80(r, view, 32 + i * 16);
     if (e.mmx.length > 0) {
@@ -399,9 +404,9 @@ export class Generator {
   }
 
   /** x87, MMX and SSE state. */
-  #fx(e: Encoding, hostile: boolean): Uint8Array {
+  #fx(e: Encoding, hostile: boolean, fx: Uint8Array): void {
     const r = this.#r;
-    const fx = this.#fxOfGroup.slice();
+    fx.set(this.#fxOfGroup);
     const masks = r.chance(hostile ? 0 : 96) ? 0x3f : r.below(64);
     const control =
       0x40 | masks | (r.chance(60) ? 0x300 : r.pick([0, 0x200, 0x300])) | (r.chance(60) ? 0 : r.below(4) << 10);
@@ -422,7 +427,6 @@ export class Generator {
     fx[24] = mxcsr & 0xff;
     fx[25] = mxcsr >> 8;
     if (e.floating) this.#registers(e, fx, r.chance(4));
-    return fx;
   }
 }
 

@@ -4,13 +4,13 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
 import { arch, platform, tmpdir } from "node:os";
 import { join } from "node:path";
-import { decodeResults, encodeCases, type Case, type Result } from "./case.js";
+import { decodeResults, type Batch, type Result } from "./case.js";
 
 /** Linked where no value of `values.ts` leads: an instruction under test must not find the oracle itself. */
 const FLAGS = ["-O2", "-no-pie", "-fno-pie", "-fcf-protection=none", "-Wl,-Ttext-segment=0x6b3d5000"];
 
 export interface Host {
-  run(base: Uint8Array, cases: readonly Case[]): Result[];
+  run(batch: Batch): Result[];
 }
 
 /** The host as an oracle, or the reason why it is none. `directory`: where native.c lies. */
@@ -33,13 +33,13 @@ export function openHost(directory: string): Host | string {
     renameSync(fresh, program);
   }
   return {
-    run(base, cases) {
-      const done = spawnSync(program, { input: encodeCases(base, cases), maxBuffer: 1 << 30 });
+    run(batch) {
+      const done = spawnSync(program, { input: batch.bytes, maxBuffer: 1 << 30 });
       if (done.status !== 0)
         throw new Error(
           `oracle: the native side failed: ${done.stderr.toString() || String(done.error ?? done.signal)}`,
         );
-      return decodeResults(done.stdout, cases.length);
+      return decodeResults(done.stdout, batch.cases.length);
     },
   };
 }

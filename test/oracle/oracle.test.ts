@@ -1,6 +1,7 @@
 /** A small oracle run with a fixed seed, for every test run; `tools/oracle.mjs` does large ones and fresh seeds. */
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { Batch } from "./case.js";
 import { openEngine } from "./engine.js";
 import { forms, type InstructionSet } from "./encoding.js";
 import { Generator, memoryBase } from "./generate.js";
@@ -14,7 +15,7 @@ const why = typeof host === "string" ? ` (skipped: ${host})` : "";
 
 describe("oracle", () => {
   it("makes the same case from the same seed and number", () => {
-    const make = (): unknown => new Generator(SEED, forms(), memoryBase(SEED)).make(4711);
+    const make = (): unknown => new Generator(SEED, forms(), memoryBase(SEED)).make(4711, new Batch(memoryBase(SEED)));
     expect(make()).toEqual(make());
   });
 

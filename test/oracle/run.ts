@@ -4,7 +4,7 @@
  */
 import { MNEMONICS } from "../../src/machine/cpu/decode/index.js";
 import { describeCase, difference, reproduction } from "./compare.js";
-import type { Case, EngineUnderTest } from "./case.js";
+import { Batch, type Case, type EngineUnderTest } from "./case.js";
 import { openEngine } from "./engine.js";
 import { EXCLUDED, forms, type InstructionSet } from "./encoding.js";
 import { Generator, memoryBase, VARIANTS } from "./generate.js";
@@ -52,14 +52,17 @@ export function oracle(host: Host, o: Options): Tally {
   };
   for (const engine of o.engines) engine.setMemory(base);
   const first = o.from ?? 0;
-  const batch = o.batch ?? 20000;
-  for (let at = first; at < first + o.cases; at += batch) {
+  const size = o.batch ?? 20000;
+  const made = new Batch(base, Math.min(size, o.cases) * 800);
+  for (let at = first; at < first + o.cases; at += size) {
     const t0 = performance.now();
-    const cases: Case[] = [];
-    for (let i = at; i < Math.min(at + batch, first + o.cases); i++) cases.push(generator.make(i));
+    made.clear();
+    for (let i = at; i < Math.min(at + size, first + o.cases); i++) generator.make(i, made);
+    const { cases } = made;
     const t1 = performance.now();
-    const results = host.run(base, cases);
+    const results = host.run(made);
     const t2 = performance.now();
+    for (const engine of o.engines) engine.prepare(cases);
     cases.forEach((c, i) => {
       const expected = results[i];
       tally.cases++;

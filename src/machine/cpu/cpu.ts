@@ -69,8 +69,9 @@ import { TSC_PER_NS } from "../clock.js";
 import { type Access, type CpuApi, type CpuContext, EXEC, type ExitInfo, type ModeSpec, type Va } from "./api.js";
 import { ALL_CODE, blockBytes, blockField, CodeCache, type CodeRange, type CodeUnit } from "./code-cache.js";
 import { decode } from "./decode/index.js";
+import { armed, dataHits, instructionHits } from "./breakpoints.js";
 import { Exit, type ExitReason } from "./exits.js";
-import { ARITH, CC, ccOp, TF } from "./flags.js";
+import { ARITH, CC, ccOp, RF, TF } from "./flags.js";
 import { helperTypes } from "./helpers.js";
 import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn } from "./insn.js";
 import { HandlerCache, type Handler, type ModuleHost } from "./interpreter/handlers.js";
@@ -301,12 +302,46 @@ export class Cpu implements CpuApi, ModuleHost {
   }
 
   run(budget: number): ExitReason {
+    if (armed(this)) return this.runWatched(budget);
+    return this.runFree(budget);
+  }
+
+  /** Instruction by instruction, for the debug registers' sake (breakpoints.ts). */
+  private runWatched(budget: number): ExitReason {
+    for (let left = budget; left > 0; left--) {
+      const flags = this.rflags;
+      const hits = (flags & RF) === 0 ? instructionHits(this, this.linearRip()) : 0;
+      if (hits !== 0) return this.debugException(hits);
+      const insn = this.insnAtRip();
+      const data = insn === null ? 0 : dataHits(this, insn);
+      if ((flags & RF) !== 0) this.rflags = flags & ~RF;
+      const reason = this.runFree(1, true);
+      // A trap for this instruction may come together with its single-step trap; a fault leaves it undone.
+      if (reason !== Exit.BUDGET) {
+        if (reason === Exit.EXCEPTION && this.exit.vector === 1 && data !== 0) this.noteDebug(data);
+        return reason;
+      }
+      if (data !== 0) return this.debugException(data);
+    }
+    return this.finish(Exit.BUDGET, 0, -1);
+  }
+  private noteDebug(bits: number): void {
+    this.u32[(DR + 48) >>> 2] = (this.u32[(DR + 48) >>> 2] as number) | bits;
+  }
+  private debugException(hits: number): ExitReason {
+    this.noteDebug(hits);
+    return this.finish(Exit.EXCEPTION, 1, -1);
+  }
+
+  /** `exact`: no region may run past the budget of one instruction. */
+  private runFree(budget: number, exact = false): ExitReason {
     this.counters.runs++;
     const want = Math.min(budget | 0, 0x3fffffff);
     let left = want;
     for (;;) {
       this.i32[BUDGET >>> 2] = left;
-      this.core.run();
+      if (exact && !this.stepping) this.core.step();
+      else this.core.run();
       let now = this.i32[BUDGET >>> 2] as number;
       this.retire(left - now);
       left = now;
@@ -319,7 +354,7 @@ export class Cpu implements CpuApi, ModuleHost {
         reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
         if (reason === Exit.BUDGET && now <= 0) {
           // SDM vol. 3, 17.2.3: the trap after the instruction, DR6.BS set.
-          this.u32[(DR + 48) >>> 2] = (this.u32[(DR + 48) >>> 2] as number) | 0x4000;
+          this.noteDebug(0x4000);
           return this.finish(Exit.EXCEPTION, 1, -1);
         }
       }

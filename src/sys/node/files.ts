@@ -71,7 +71,9 @@ const starts = (bytes: Uint8Array, at: number, ...magic: number[]): boolean =>
 /** An ELF image, a bzImage or a gzip file. */
 export function looksLikeKernel(bytes: Uint8Array): boolean {
   return (
-    starts(bytes, 0, 0x7f, 0x45, 0x4c, 0x46) || starts(bytes, 0, 0x1f, 0x8b) || starts(bytes, 0x202, 0x48, 0x64, 0x72, 0x53)
+    starts(bytes, 0, 0x7f, 0x45, 0x4c, 0x46) ||
+    starts(bytes, 0, 0x1f, 0x8b) ||
+    starts(bytes, 0x202, 0x48, 0x64, 0x72, 0x53)
   );
 }
 

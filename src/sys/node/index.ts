@@ -1,4 +1,12 @@
 /** Node: a clock, the run loop, and domains read from files. */
 export { engineFlags } from "./engine-flags.js";
-export { InputError, looksLikeKernel, loadDomain, planFromConfig, readInput, type DomainPlan, type PlanDefaults } from "./files.js";
+export {
+  InputError,
+  looksLikeKernel,
+  loadDomain,
+  planFromConfig,
+  readInput,
+  type DomainPlan,
+  type PlanDefaults,
+} from "./files.js";
 export { realClock, runMachine } from "./run-machine.js";

@@ -185,7 +185,7 @@ export function run(): void {
     clearForceInterp();
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);
-    if (threshold != 0 && count % threshold == 0) {
+    if (threshold != 0 && !stepping && count % threshold == 0) {
       const n = load<u32>(HOT_LIST);
       if (n < HOT_MAX) {
         store<u64>(HOT_LIST + 16 + n * 16, rip);

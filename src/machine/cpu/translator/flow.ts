@@ -259,7 +259,7 @@ export function flagFlow(
   const liveIn = new Uint8Array(n);
   const liveOut = new Uint8Array(n);
   const order = blocks.slice().sort((x, y) => (s.rpo[y.index + 1] as number) - (s.rpo[x.index + 1] as number));
-  for (let changed = true; changed; ) {
+  for (let changed = true; changed;) {
     changed = false;
     for (const b of order) {
       const i = b.index;
@@ -297,7 +297,7 @@ export function flagFlow(
     meet(m, f);
     return m;
   };
-  for (let changed = true; changed; ) {
+  for (let changed = true; changed;) {
     changed = false;
     for (const b of order) {
       const i = b.index;

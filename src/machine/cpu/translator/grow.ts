@@ -357,7 +357,7 @@ export function ranges(src: CodeSource, blocks: readonly Block[]): CodeRange[] {
   let from = Number.NaN;
   let to = Number.NaN;
   const flush = (): void => {
-    for (let va = from; va < to; ) {
+    for (let va = from; va < to;) {
       const end = Math.min(to, (Math.floor(va / 4096) + 1) * 4096);
       out.push({ va, maddr: src.codeAddr(va), len: end - va });
       va = end;

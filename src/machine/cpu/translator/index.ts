@@ -5,7 +5,18 @@
  * and loops; entries and what is irreducible go through one outer dispatch. Guest registers are locals for the whole
  * region; all exits meet in one place that stores them back.
  */
-import { BUDGET, EXIT_REASON, GPR, MODE_BITS_16, MODE_BITS_64, MODE_BITS_MASK, MODE_BREAK, MODE_FLAT, MODE_STEP, XMM } from "../../layout.js";
+import {
+  BUDGET,
+  EXIT_REASON,
+  GPR,
+  MODE_BITS_16,
+  MODE_BITS_64,
+  MODE_BITS_MASK,
+  MODE_BREAK,
+  MODE_FLAT,
+  MODE_STEP,
+  XMM,
+} from "../../layout.js";
 import { Code } from "../../wasm/encoder.js";
 import { c32, c64n, i32, i64, local, type Expr } from "../../wasm/expr.js";
 import type { Va } from "../api.js";
@@ -76,7 +87,14 @@ class RegionWriter {
   ) {
     this.shareChecks = opts.shareChecks ?? true;
     this.precise = opts.preciseFlags ?? true;
-    this.sem = new TranslatorSem(this.code, mode, helpers, xmmRegisters(graph.blocks), opts.missLeaves ?? false, (graph.blocks[0] as Block).va);
+    this.sem = new TranslatorSem(
+      this.code,
+      mode,
+      helpers,
+      xmmRegisters(graph.blocks),
+      opts.missLeaves ?? false,
+      (graph.blocks[0] as Block).va,
+    );
     const n = graph.blocks.length + 1;
     this.blockLabel = new Int32Array(n);
     this.loopLabel = new Int32Array(n);
@@ -265,7 +283,9 @@ class RegionWriter {
     if (!t) return undefined;
     const x = t.index + 1;
     const forward = (this.s.rpo[x] as number) > (this.s.rpo[b.index + 1] as number);
-    return forward && this.s.isMerge[x] === 1 && !this.checkpoints(b.index + 1, x) ? (this.blockLabel[x] as number) : undefined;
+    return forward && this.s.isMerge[x] === 1 && !this.checkpoints(b.index + 1, x)
+      ? (this.blockLabel[x] as number)
+      : undefined;
   }
 
   private edge(b: Block, va: Va, flags: FlagState): void {

@@ -29,7 +29,21 @@ import { CC } from "../flags.js";
 import { BASE_RIP, K, RSP, type Insn } from "../insn.js";
 import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
 import type { Rmw } from "../sem/context.js";
-import { cut, DYNAMIC, FIRST_GPR, NEED_A, NEED_B, NEED_R, needs, registersIn, same, symbolicFlags, UNSEEN, writes, type Flags } from "./flow.js";
+import {
+  cut,
+  DYNAMIC,
+  FIRST_GPR,
+  NEED_A,
+  NEED_B,
+  NEED_R,
+  needs,
+  registersIn,
+  same,
+  symbolicFlags,
+  UNSEEN,
+  writes,
+  type Flags,
+} from "./flow.js";
 import { isShared, type Access, type Group, type Plan } from "./accesses.js";
 import { relativeTarget } from "./grow.js";
 import type { Shape } from "./shape.js";
@@ -165,7 +179,10 @@ export class TranslatorSem extends BaseSem {
     this.merging = shape.merges && !live;
     this.leaving = undefined;
     const state = this.state;
-    if (state.since !== undefined && (shape.sets === 2 || (shape.reads && !this.merging) || insn.op.startsWith("rdtsc")))
+    if (
+      state.since !== undefined &&
+      (shape.sets === 2 || (shape.reads && !this.merging) || insn.op.startsWith("rdtsc"))
+    )
       this.toDynamic();
     else if ((state.registers !== 0 || state.cold) && (shape.writesOperands | shape.writesFixed) !== 0) {
       const written = writes(insn, shape);
@@ -398,8 +415,7 @@ export class TranslatorSem extends BaseSem {
 
   // ---- helpers ----
   override helper(name: string, args: readonly Expr[]): Expr {
-    if (name === "rdtsc")
-      this.code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(this.remaining)), BUDGET);
+    if (name === "rdtsc") this.code.store(4, c32(0), i32.add(local(this.budget, "i32"), c32(this.remaining)), BUDGET);
     return super.helper(name, args);
   }
   override stateHelper(name: string, args: readonly Expr[], regs: readonly number[]): void {
@@ -423,7 +439,8 @@ export class TranslatorSem extends BaseSem {
     const l = super.let(e);
     if (this.plan) {
       if (e === this.eaExpr) this.eaExpr = l;
-      if (e === this.spExpr || (this.insn.op === "ret" && e.n === N.LOCAL && e.code === this.gprs[RSP])) this.spExpr = l;
+      if (e === this.spExpr || (this.insn.op === "ret" && e.n === N.LOCAL && e.code === this.gprs[RSP]))
+        this.spExpr = l;
     }
     return l;
   }
@@ -788,8 +805,7 @@ export class TranslatorSem extends BaseSem {
     if (s.op === DYNAMIC) return;
     this.state = { ...s, since: undefined };
     this.join(true, 0);
-    if (since !== undefined)
-      this.code.setLocal(this.flagOp, select(this.untouched(since), c32(-1), c32(s.op)));
+    if (since !== undefined) this.code.setLocal(this.flagOp, select(this.untouched(since), c32(-1), c32(s.op)));
     this.replaceState(DYNAMIC_STATE, []);
   }
   /** Registers change: cold components that read them are gone. */
@@ -1088,4 +1104,3 @@ function uncut(e: Expr, size: number): Expr {
 function isHeld(e: Expr): boolean {
   return e.n === N.LOCAL || (e.n === N.OP && e.args.length === 1 && (e.args[0] as Expr).n === N.LOCAL);
 }
-

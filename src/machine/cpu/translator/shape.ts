@@ -290,7 +290,12 @@ export class Shapes {
       this.byOp.set(insn.op, entry);
     }
     // Sizes, prefixes and operand kinds fill 34 bits (three operands), an immediate's low byte 8 more.
-    let key = sizeCode(insn.osize) | (sizeCode(insn.asize) << 3) | (insn.rep << 6) | ((insn.lock ? 1 : 0) << 8) | (insn.cc << 9);
+    let key =
+      sizeCode(insn.osize) |
+      (sizeCode(insn.asize) << 3) |
+      (insn.rep << 6) |
+      ((insn.lock ? 1 : 0) << 8) |
+      (insn.cc << 9);
     let high = 0;
     const ops = insn.ops;
     for (let i = 0; i < ops.length; i++) {
@@ -298,7 +303,8 @@ export class Shapes {
       if (o) high = high * 128 + (o.kind * 8 + sizeCode(o.size));
     }
     key += high * 8192;
-    const keyed = entry.def.regs !== true && (entry.def.imm !== true || (insn.imm >= 0 && insn.imm < 256 && insn.ops.length <= 3));
+    const keyed =
+      entry.def.regs !== true && (entry.def.imm !== true || (insn.imm >= 0 && insn.imm < 256 && insn.ops.length <= 3));
     if (entry.def.imm) key = key * 256 + insn.imm;
     if (keyed) {
       const known = entry.shapes.get(key);

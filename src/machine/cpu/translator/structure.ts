@@ -63,7 +63,7 @@ function orderOf(succ: readonly (readonly number[])[]): Order {
   // Cooper, Harvey, Kennedy: "A Simple, Fast Dominance Algorithm".
   const idom = new Int32Array(n).fill(-1);
   idom[0] = 0;
-  for (let changed = true; changed; ) {
+  for (let changed = true; changed;) {
     changed = false;
     for (let k = 1; k < order.length; k++) {
       const x = order[k] as number;
@@ -183,7 +183,8 @@ export function structure(blocks: readonly Block[], wanted: readonly number[]): 
   };
   for (const w of wanted) if (targets.length < MAX_ENTRIES && harmless(w + 1)) addTarget(w + 1);
   // Where the budget runs out at an outermost loop's head, the dispatcher comes back there.
-  for (let x = 1; x < plain.length && targets.length < MAX_ENTRIES; x++) if (entered[x] === 1 && harmless(x)) addTarget(x);
+  for (let x = 1; x < plain.length && targets.length < MAX_ENTRIES; x++)
+    if (entered[x] === 1 && harmless(x)) addTarget(x);
   // Blocks that nothing reaches must be entries, or they would not be translated.
   const reach = new Uint8Array(plain.length);
   const mark = (x: number): void => {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { Machine, type Built } from "../../../../bench/translator-kernels/harness.js";
-import { BUDGET, EXIT_CR2, EXIT_VECTOR } from "../../layout.js";
+import { BUDGET, EXIT_CR2, EXIT_VECTOR, MODE, MODE_BITS_32, MODE_FLAT, MODE_SS32, XMM } from "../../layout.js";
 import { opTable } from "../sem/index.js";
 import type { TranslateOptions } from "./index.js";
 
@@ -60,8 +60,12 @@ class Asm {
   }
 }
 
-function machine(code: Uint8Array, opts: TranslateOptions = {}): Machine {
+function machine(code: Uint8Array, opts: TranslateOptions = {}, bits = 64): Machine {
   const m = new Machine(opTable(), opts, 24 << 20);
+  if (bits === 32) {
+    m.mode = MODE_BITS_32 | MODE_FLAT | MODE_SS32;
+    m.view.setInt32(MODE, m.mode, true);
+  }
   m.mem.u8.set(code, CODE);
   for (let i = 0; i < 16; i++) m.setReg(i, 0n);
   m.setReg(4, BigInt(STACK - 8));
@@ -226,7 +230,7 @@ describe("regions", () => {
 });
 
 /** A program of random instructions, branches and short loops, calls and memory accesses. */
-function randomProgram(seed: number, faults: boolean): Asm {
+function randomProgram(seed: number, faults: boolean, bits: 32 | 64): Asm {
   let s = (seed * 2654435761) >>> 0 || 1;
   const rnd = (n: number): number => {
     s ^= s << 13;
@@ -236,15 +240,16 @@ function randomProgram(seed: number, faults: boolean): Asm {
     return s % n;
   };
   const a = new Asm();
-  // Registers: rax rcx rdx rbx rsi(data) rdi r8–r11 free; r12 r13: loop counters; rsp.
-  const free = [0, 1, 2, 3, 7, 8, 9, 10, 11];
+  // rsi: data; rsp; loop counters: r12 and r13, or ebp; the others free.
+  const free = bits === 64 ? [0, 1, 2, 3, 7, 8, 9, 10, 11] : [0, 1, 2, 3, 7];
   const reg = (): number => free[rnd(free.length)] as number;
-  const rex = (w: number, r: number, b: number): number => 0x40 | (w << 3) | ((r >> 3) << 2) | (b >> 3);
+  const rex = (w: number, r: number, b: number): number[] =>
+    bits === 64 ? [0x40 | (w << 3) | ((r >> 3) << 2) | (b >> 3)] : [];
   const modrm = (r: number, b: number): number => 0xc0 | ((r & 7) << 3) | (b & 7);
   const sized = (op: number, r: number, b: number, mem: number | undefined): void => {
-    const size = [1, 2, 4, 4, 8, 8][rnd(6)] as number;
+    const size = (bits === 64 ? [1, 2, 4, 4, 8, 8] : [1, 2, 4, 4, 4, 4])[rnd(6)] as number;
     if (size === 2) a.b(0x66);
-    a.b(rex(size === 8 ? 1 : 0, r, mem === undefined ? b : 6));
+    a.b(...rex(size === 8 ? 1 : 0, r, mem === undefined ? b : 6));
     a.b(size === 1 ? op & ~1 : op | 1);
     if (mem === undefined) a.b(modrm(r, b));
     else a.b(0x86 | ((r & 7) << 3)).i32(mem);
@@ -258,7 +263,7 @@ function randomProgram(seed: number, faults: boolean): Asm {
   const one = (): void => {
     const r = reg();
     const b = reg();
-    switch (rnd(16)) {
+    switch (rnd(18)) {
       case 0:
       case 1:
       case 2:
@@ -280,26 +285,36 @@ function randomProgram(seed: number, faults: boolean): Asm {
         sized(rnd(2) === 0 ? 0x89 : 0x8b, r, b, mem());
         break;
       case 8: // shifts by an immediate
-        a.b(rex(rnd(2), 0, b), 0xc1, modrm([0, 1, 4, 5, 7, 2, 3][rnd(7)] as number, b), rnd(34));
+        a.b(...rex(rnd(2), 0, b), 0xc1, modrm([0, 1, 4, 5, 7, 2, 3][rnd(7)] as number, b), rnd(34));
         break;
       case 9: // shifts by cl
-        a.b(rex(rnd(2), 0, b), 0xd3, modrm([0, 1, 4, 5, 7][rnd(5)] as number, b));
+        a.b(...rex(rnd(2), 0, b), 0xd3, modrm([0, 1, 4, 5, 7][rnd(5)] as number, b));
         break;
       case 10: // setcc
-        a.b(rex(0, 0, b), 0x0f, 0x90 + rnd(16), modrm(0, b));
+        a.b(...rex(0, 0, b), 0x0f, 0x90 + rnd(16), modrm(0, b));
         break;
       case 11: // cmovcc
-        a.b(rex(rnd(2), r, b), 0x0f, 0x40 + rnd(16), modrm(r, b));
+        a.b(...rex(rnd(2), r, b), 0x0f, 0x40 + rnd(16), modrm(r, b));
         break;
       case 12: // imul
-        a.b(rex(rnd(2), r, b), 0x0f, 0xaf, modrm(r, b));
+        a.b(...rex(rnd(2), r, b), 0x0f, 0xaf, modrm(r, b));
         break;
       case 13: // mul neg not
-        a.b(rex(rnd(2), 0, b), 0xf7, modrm([4, 3, 2, 5][rnd(4)] as number, b));
+        a.b(...rex(rnd(2), 0, b), 0xf7, modrm([4, 3, 2, 5][rnd(4)] as number, b));
         break;
       case 14: // lea, stc, clc, cmc, bt
-        if (rnd(2) === 0) a.b(rex(1, r, b), 0x8d, 0x80 | ((r & 7) << 3) | (b & 7), ...((b & 7) === 4 ? [0x24] : [])).i32(rnd(1000));
+        if (rnd(2) === 0)
+          a.b(...rex(1, r, b), 0x8d, 0x80 | ((r & 7) << 3) | (b & 7), ...((b & 7) === 4 ? [0x24] : [])).i32(rnd(1000));
         else a.b([0xf9, 0xf8, 0xf5][rnd(3)] as number);
+        break;
+      case 15:
+      case 16: // movdqu, paddd, pxor, movd
+        {
+          const m = 0x86 | ((r & 7) << 3);
+          if (rnd(3) === 0) a.b(0xf3, 0x0f, rnd(2) === 0 ? 0x6f : 0x7f, m).i32(rnd(300) * 8);
+          else if (rnd(2) === 0) a.b(0x66, 0x0f, rnd(2) === 0 ? 0xfe : 0xef, modrm(r & 7, b & 7));
+          else a.b(0x66, 0x0f, rnd(2) === 0 ? 0x6e : 0x7e, modrm(r & 7, free[rnd(4)] as number));
+        }
         break;
       default: // push, pop, pushf
         a.b(rnd(3) === 0 ? 0x9c : 0x50 + (b & 7));
@@ -322,17 +337,17 @@ function randomProgram(seed: number, faults: boolean): Asm {
           chunk(depth + 1, 1 + rnd(3));
           a.label(end);
         } else a.label(skip);
-      } else if (k === 10 && depth < 2) {
-        // A loop on r12 or r13 with a branch out.
-        const c = 12 + depth;
+      } else if (k === 10 && depth < (bits === 64 ? 2 : 1)) {
+        // A loop with a branch out.
+        const c = bits === 64 ? 12 + depth : 5;
         const top = `l${labels++}`;
         const out = `o${labels++}`;
-        a.b(0x41, 0xb8 + (c & 7)).i32(2 + rnd(6));
+        a.b(...(c > 7 ? [0x41] : []), 0xb8 + (c & 7)).i32(2 + rnd(6));
         a.label(top);
         chunk(depth + 1, 1 + rnd(4));
         if (rnd(2) === 0) a.jcc(rnd(16), out);
         chunk(depth + 1, rnd(3));
-        a.b(0x49, 0xff, 0xc8 + (c & 7)); // dec
+        a.b(...(c > 7 ? [0x49] : []), 0xff, 0xc8 + (c & 7)); // dec
         a.jcc(5, top).label(out);
       } else if (depth === 0) a.call(`f${rnd(2)}`);
       else one();
@@ -355,6 +370,7 @@ interface Outcome {
   flags: number;
   retired: number;
   data: string;
+  xmm: string;
 }
 
 function outcome(m: Machine, slice: () => number, hot: number, seed: number): Outcome {
@@ -375,24 +391,30 @@ function outcome(m: Machine, slice: () => number, hot: number, seed: number): Ou
     regs: Array.from({ length: 16 }, (_, i) => m.reg(i)),
     flags: m.flags,
     retired: m.retired,
+    xmm: Buffer.from(m.mem.u8.slice(XMM, XMM + 256)).toString("latin1"),
     data: Buffer.from(m.mem.u8.slice(DATA, DATA + 4096 * 2)).toString("latin1"),
   };
 }
 
 describe("random programs", () => {
-  const rounds = Number(process.env["TRANSLATOR_ROUNDS"] ?? 60);
+  const rounds = Number(process.env["TRANSLATOR_ROUNDS"] ?? 40);
   const first = Number(process.env["TRANSLATOR_SEED"] ?? 1);
-  for (const opts of [{}, { inlineLimit: 0 }, { inlineLimit: Infinity }, { maxBlocks: 5 }] as TranslateOptions[]) {
-    it(`come out as one instruction at a time (${JSON.stringify(opts)})`, () => {
-      for (let seed = first; seed < first + rounds; seed++) {
-        const code = randomProgram(seed, seed % 3 === 0).done();
-        const reference = outcome(machine(code, { maxInstructions: 1 }), () => 1, 1, seed);
-        let x = seed;
-        const m = machine(code, opts);
-        Object.assign(m.source, { count: () => 1 });
-        const got = outcome(m, () => 1 + ((x = (x * 1103515245 + 12345) >>> 0) % 40), 1, seed);
-        expect({ seed, ...got }).toEqual({ seed, ...reference });
-      }
-    }, 120_000);
-  }
+  for (const bits of [64, 32] as const)
+    for (const opts of [{}, { inlineLimit: 0 }, { inlineLimit: Infinity }, { maxBlocks: 5 }] as TranslateOptions[]) {
+      it(`come out as one instruction at a time (${bits}-bit, ${Object.entries(opts).join()})`, () => {
+        let ended = 0;
+        for (let seed = first; seed < first + rounds; seed++) {
+          const code = randomProgram(seed, seed % 3 === 0, bits).done();
+          const reference = outcome(machine(code, { maxInstructions: 1 }, bits), () => 1, 1, seed);
+          let x = seed;
+          const m = machine(code, opts, bits);
+          Object.assign(m.source, { count: () => 1 });
+          const got = outcome(m, () => 1 + ((x = (x * 1103515245 + 12345) >>> 0) % 40), 1, seed);
+          expect({ seed, ...got }).toEqual({ seed, ...reference });
+          if (got.reason === 0) ended++;
+        }
+        // Most run to their end: the test is about code that runs.
+        expect(ended).toBeGreaterThan(rounds / 2);
+      }, 120_000);
+    }
 });
