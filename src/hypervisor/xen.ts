@@ -6,7 +6,7 @@
  * hypercall that raised them. Invariants: `current` is the vCPU whose registers are on the CPU; no guest code runs while host code does.
  */
 import { SHUTDOWN_poweroff } from "../abi/sched.js";
-import { shared_info, vcpu_info } from "../abi/xen.js";
+import { shared_info, vcpu_info, VIRQ_DOM_EXC } from "../abi/xen.js";
 import type { Clock } from "../machine/clock.js";
 import type { CpuApi } from "../machine/cpu/api.js";
 import { Exit } from "../machine/cpu/exits.js";
@@ -36,6 +36,7 @@ import { CpuidPolicy, type CpuidOptions } from "./traps/cpuid-policy.js";
 import { PrivopCache } from "./traps/emulate-privop.js";
 import { onException, onHlt, onInt, onSyscall, onSysenter } from "./traps/exits.js";
 import { fault, loadCode, loadSegment } from "./traps/load-segments.js";
+import { injectException } from "./traps/inject.js";
 import { deliverPending } from "./traps/upcall.js";
 import { Vcpu } from "./vcpu.js";
 
@@ -44,6 +45,8 @@ const GRAIN_SHARED = 20_000;
 const GRAIN_ALONE = 200_000;
 /** What one exit counts against the grain. */
 const EXIT_COST = 100;
+/** General protection. */
+const GP = 13;
 /** XEN_LEGACY_MAX_VCPUS: vcpu_info structures in the shared info page. */
 const LEGACY_VCPUS = 32;
 /** Domain numbers a toolstack may use. */
@@ -130,6 +133,11 @@ export class Xen {
     this.guestConsole = options.guestConsole ?? true;
     this.guest = new GuestAccess(cpu, mem);
     this.frames = new FrameTable(mem, cpu);
+    // A guest that overwrites the entry of a grant it maps has lost it: #GP, as Xen does, so that the mistake is seen where it happens.
+    this.frames.types.onGrantEntryLost = (owner) => {
+      const v = this.current;
+      if (v !== null && v.domain.mm.id === owner && !v.domain.shuttingDown) injectException(v, GP, 0);
+    };
     this.scheduler = createScheduler(this, options.scheduler);
     this.handlers = handlerTable();
     this.call = new RegCall(this);
@@ -237,6 +245,8 @@ export class Xen {
         args: { code },
       });
     if (code !== SHUTDOWN_poweroff) this.console.log(`Domain ${d.domid} shut down with reason ${code}`);
+    // The toolstack of a domain 0 learns of a domain's end from this VIRQ (public/xen.h).
+    this.domains.get(0)?.events.sendGlobalVirq(VIRQ_DOM_EXC);
     this.post(() => {
       for (const s of this.shutdownSinks) s(d, code);
     });

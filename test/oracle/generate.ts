@@ -144,6 +144,7 @@ export class Generator {
       const from = this.#patchAt[offset >> 3] * 8;
       patches[i * PIECE] = offset & 0xff;
       patches[i * PIECE + 1] = offset >> 8;
+      patches[i * PIECE + 2] = patches[i * PIECE + 3] = 0;
       for (let k = 0; k < 8; k++) patches[i * PIECE + 4 + k] = this.#bytes[from + k];
       this.#patchAt[offset >> 3] = 0;
     }

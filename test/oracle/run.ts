@@ -96,6 +96,7 @@ const USAGE = `usage: node tools/oracle.mjs [options]
   --bits 64|32    only this code size
   --engine E      interpreter (default), translator, both or none
   --variants N    cases of each encoding (default ${VARIANTS})
+  --from N        first case (default 0)
   --case N        only case N of the seed (with the same --op, --set and --bits), with its starting state
   --per-op N      report at most N differences of a mnemonic (default 3)
   --list          list the mnemonics that are tried and those that are not`;
@@ -139,7 +140,7 @@ export function main(args: readonly string[], directory: string): number {
   const tally = oracle(host, {
     seed,
     cases: one === undefined ? Number(value("cases") ?? 100000) : 1,
-    from: one === undefined ? 0 : Number(one),
+    from: Number(one ?? value("from") ?? 0),
     engines,
     ...(bits === undefined ? {} : { bits: [bits === "32" ? 32 : 64] }),
     ...(op
