@@ -71,6 +71,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       .option("--generic", "the generic kernel instead of the cloud kernel", false)
       .option("--run <command>", "run one shell command in the guest, then power off"),
   ).action(async (flags: DebianFlags) => {
+    if (flags.run?.includes('"') === true) throw new InputError('--run: a command here holds no ": use single quotes');
     const guest = prepareDebian(flags.generic, (line) => process.stderr.write(`${line}\n`));
     const run = flags.run === undefined ? "" : ` run="${flags.run}"`;
     const given: MachineFlags =

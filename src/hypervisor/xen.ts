@@ -284,7 +284,10 @@ export class Xen {
   switchTo(v: Vcpu): void {
     const { cpu } = this;
     const old = this.current;
-    if (old === v) return;
+    if (old === v) {
+      v.time.stillLoaded(this.clock.now());
+      return;
+    }
     if (old !== null) {
       old.time.beforeSave();
       cpu.save(old.ctx);

@@ -56,6 +56,8 @@ export class VcpuTime {
   private runstateStale = false;
   private timeStale = false;
   private stamp = -Infinity;
+  /** Entry time of the run state that the registered area shows. */
+  private shownEntry = -1;
 
   private readonly runstateBytes = new Uint8Array(vcpu_runstate_info.size);
   private readonly runstateView = new DataView(this.runstateBytes.buffer);
@@ -176,6 +178,7 @@ export class VcpuTime {
   private writeRunstateArea(): void {
     const { cpu, mem } = this.vcpu.domain.xen;
     this.runstate.encode(this.runstateView);
+    this.shownEntry = this.runstate.entryTime;
     const hi = vcpu_runstate_info.state_entry_time + 7;
     let ok: boolean;
     if ((this.vcpu.domain.vmAssist & (1 << VMASST_TYPE_runstate_update_flag)) !== 0) {
@@ -213,6 +216,11 @@ export class VcpuTime {
   afterLoad(now: number): void {
     if (this.runstateArea !== 0) this.writeRunstateArea();
     this.update(now);
+  }
+
+  /** It runs again and was never unloaded: no other vCPU ran while it was blocked. */
+  stillLoaded(now: number): void {
+    if (this.runstateArea !== 0 && this.shownEntry !== this.runstate.entryTime) this.afterLoad(now);
   }
 
   /** For a vCPU that stays loaded: renew an old record. */
