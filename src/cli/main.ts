@@ -22,6 +22,7 @@ interface MachineFlags {
   readonly name?: string;
   readonly trace?: string;
   readonly traceFile?: string;
+  readonly xenstoreSocket?: string;
   readonly traceDomain?: string[];
   readonly clock: "real" | "virtual";
   readonly timeout?: number;
@@ -110,6 +111,7 @@ function machineOptions(command: Command): Command {
     .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
     .option("--trace-file <file>", "trace lines to a file")
     .option("--trace-domain <list>", "only these domains (names or numbers)", (text) => text.split(","))
+    .option("--xenstore-socket <path>", "serve XenStore there: XENSTORED_PATH=<path> xenstore-ls")
     .option("--stats", "counters at the end", false)
     .option("--json", "one result object on stdout, the console on stderr", false);
 }
@@ -202,6 +204,7 @@ async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Prom
       timeoutMs: flags.timeout === undefined ? undefined : flags.timeout * 1000,
       trace,
       traceFile: flags.traceFile,
+      xenstoreSocket: flags.xenstoreSocket,
       stats: flags.stats,
     },
     output,

@@ -14,7 +14,7 @@ import type { Run, RunEnd } from "../api/drive.js";
 import { dumpState } from "../hypervisor/traps/dump.js";
 import type { Clock } from "../machine/clock.js";
 import type { EngineKind } from "../machine/cpu/cpu.js";
-import { InputError, runMachine, type DomainPlan } from "../sys/node/index.js";
+import { InputError, runMachine, serveXenStore, type DomainPlan, type XenStoreSocket } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import type { Action } from "../toolstack/config/index.js";
 import { Machine, type RunningDomain } from "../toolstack/machine.js";
@@ -35,6 +35,8 @@ export interface SessionOptions {
   readonly timeoutMs?: number | undefined;
   readonly trace?: TraceFilter | undefined;
   readonly traceFile?: string | undefined;
+  /** Path of a unix socket on which to serve XenStore. */
+  readonly xenstoreSocket?: string | undefined;
   readonly stats: boolean;
 }
 
@@ -86,6 +88,7 @@ export class Session {
   private readonly terminal: Terminal;
   private readonly abort = new AbortController();
   private readonly trace: TraceWriter | null = null;
+  private socket: XenStoreSocket | null = null;
   private run: Run | null = null;
   private failure: Error | null = null;
   private dumpAsked = false;
@@ -132,6 +135,7 @@ export class Session {
   async start(): Promise<SessionResult> {
     const begin = performance.now();
     try {
+      await this.openXenStore();
       for (const slot of this.slots) await this.startDomain(slot);
       this.terminal.open();
       this.run = runMachine(this.machine, {
@@ -162,7 +166,18 @@ export class Session {
   /** Gives the terminal back. */
   close(): void {
     this.terminal.close();
+    this.socket?.close();
     this.trace?.close();
+  }
+
+  private async openXenStore(): Promise<void> {
+    const path = this.options.xenstoreSocket;
+    if (path === undefined) return;
+    try {
+      this.socket = await serveXenStore(this.machine.xenstore, path, () => this.run?.wake());
+    } catch (e) {
+      throw new InputError(`cannot serve XenStore at ${path}: ${(e as Error).message}`);
+    }
   }
 
   private say(text: string): void {

@@ -10,3 +10,4 @@ export {
   type PlanDefaults,
 } from "./files.js";
 export { realClock, runMachine } from "./run-machine.js";
+export { serveXenStore, type XenStoreSocket } from "./xenstore-socket.js";
