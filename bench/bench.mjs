@@ -102,6 +102,10 @@ for (const f of [kernel, initramfs]) {
     process.exit(2);
   }
 }
+if (!existsSync(join(root, "dist/cli/main.js"))) {
+  console.error("bench: not built; run npm run build first");
+  process.exit(2);
+}
 const withQemu = spawnSync(qemu, ["--version"]).status === 0;
 if (!withQemu) console.error(`bench: ${qemu} is not installed (Debian: qemu-system-x86); only our own times follow`);
 
@@ -109,10 +113,20 @@ const results = { ours: {}, qemu: {} };
 const add = (who, times) => {
   for (const [name, ms] of Object.entries(times)) (results[who][name] ??= []).push(ms);
 };
+/** Rounds that failed: reported at the end, and the whole is then a failure; the others still count. */
+const failures = [];
+const attempt = async (who, kind) => {
+  try {
+    add(who, await round(kind));
+  } catch (e) {
+    failures.push(e.message);
+    console.error(`bench: ${e.message}`);
+  }
+};
 for (let i = 0; i < rounds; i++) {
   if (!json) console.error(`round ${i + 1} of ${rounds}`);
-  add("ours", await round("xenolith"));
-  if (withQemu) add("qemu", await round("qemu"));
+  await attempt("ours", "xenolith");
+  if (withQemu) await attempt("qemu", "qemu");
 }
 
 /** The guest that measures what has no peer; it prints `bench NAME NS` lines. */
@@ -121,10 +135,14 @@ async function latencies() {
   if (!existsSync(image)) return {};
   const child = spawnSync(process.execPath, [join(root, "bin/xenolith.js"), "run", image, "--timeout", "120"], { encoding: "utf8" });
   const out = {};
+  if (child.status !== 0) {
+    failures.push(`${image}: status ${child.status}`);
+    console.error(`bench: ${image} failed (status ${child.status})\n${`${child.stdout}${child.stderr}`.slice(-1000)}`);
+  }
   for (const m of `${child.stdout}${child.stderr}`.matchAll(/bench (.+?) (\d+(?:\.\d+)?)\s*$/gm)) out[m[1]] = Number(m[2]);
   return out;
 }
-const LIMITS = { hypercall: 150, event: 2000, syscall: 400, fault: 3000 };
+const LIMITS = { hypercall: 150, "event-to-self": 2000, "system-call": 400, "page-fault": 3000, "context-switch": null };
 
 const rows = WORK.filter((w) => results.ours[w.name]).map((w) => {
   const ours = stats(results.ours[w.name]);
@@ -135,10 +153,10 @@ const rows = WORK.filter((w) => results.ours[w.name]).map((w) => {
 const ns = await latencies();
 if (json) {
   const lat = Object.entries(ns).map(([work, value]) => {
-    const key = Object.keys(LIMITS).find((k) => work.startsWith(k));
-    return { work, ns: value, ratio: null, target: key ? LIMITS[key] : null, met: key ? value <= LIMITS[key] : null };
+    const target = LIMITS[work] ?? null;
+    return { work, ns: value, ratio: null, target, met: target === null ? null : value <= target };
   });
-  console.log(JSON.stringify({ rounds, rows: [...rows, ...lat] }));
+  console.log(JSON.stringify({ rounds, failures, rows: [...rows, ...lat] }));
 } else {
   const s = (x) => (x / 1000).toFixed(2);
   console.log("| work | Xenolith s (min / median / max) | QEMU TCG s | ratio (QEMU ÷ ours) |");
@@ -151,4 +169,8 @@ if (json) {
     console.log("\n| without a peer | ns |\n|---|---|");
     for (const [name, value] of Object.entries(ns)) console.log(`| ${name} | ${value} |`);
   }
+}
+if (failures.length > 0) {
+  console.error(`bench: ${failures.length} run(s) failed`);
+  process.exit(1);
 }

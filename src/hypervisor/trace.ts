@@ -19,6 +19,17 @@ export interface TraceRecord {
   readonly result?: number;
 }
 
+/**
+ * A 64-bit word as a record's value: a number where that is exact (an address, anything below 2^53), else hexadecimal text, as the
+ * low bits of a page-table entry with NX must not be lost.
+ */
+export function word(lo: number, hi: number): number | string {
+  const top = hi >>> 0;
+  if (top < 0x200000) return top * 4294967296 + (lo >>> 0);
+  if (top >= 0xffff8000) return (hi | 0) * 4294967296 + (lo >>> 0);
+  return `0x${top.toString(16)}${(lo >>> 0).toString(16).padStart(8, "0")}`;
+}
+
 export class Trace {
   on = false;
   private sinks: ((r: TraceRecord) => void)[] = [];

@@ -122,11 +122,11 @@ export const CODE_MASK = 0x40000;
 export const MAX_FRAMES = 1 << 20;
 export const CODE_MASK_END = CODE_MASK + MAX_FRAMES * 8;
 /**
- * Cache of code by virtual address: VA i64, epoch and mode key u32, block u32, region's function table index u32 (0 = none), its entry
- * number u32, pad u64. An entry of an older epoch counts for nothing.
+ * Cache of code by virtual address, two ways to a set (one cache line): VA i64, epoch and mode key u32, block u32, region's function table index u32 (0 = none), its entry
+ * number u32, times entered u32, pad u32. An entry of an older epoch counts for nothing.
  */
 export const JUMP_CACHE = CODE_MASK_END;
-export const JUMP_CACHE_ENTRIES = 16384;
+export const JUMP_CACHE_ENTRIES = 32768;
 export const JUMP_CACHE_ENTRY_SIZE = 32;
 export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY_SIZE;
 /** Hash table of decoded blocks by machine address and mode. */
@@ -153,7 +153,10 @@ export const BLOCK_PAGE2 = 24;
 export const BLOCK_NEXT = 28;
 /** Virtual address that the region was made for (i64): its code holds that address. */
 export const BLOCK_VA = 32;
-export const BLOCK_HEADER = 48;
+/** Virtual address that it was last looked up by (i64); and whether it was by several (u32): then the jump cache cannot be searched for it. */
+export const BLOCK_SEEN = 40;
+export const BLOCK_ALIASED = 48;
+export const BLOCK_HEADER = 64;
 
 /** A record: handler (table index) u32, offset in page u16, length u8; operand register addresses; address parts; constants. */
 export const REC_HANDLER = 0;
@@ -183,9 +186,12 @@ export const ST_AFTER = 3;
 export const ST_END = 4;
 
 /** Region descriptors, indexed by function table index: epoch u32, page count u32, address of {va i64, maddr u32, pad u32} u32. */
-export const REGIONS = 0x900000;
+export const REGIONS = 0xa00000;
 export const REGION_SIZE = 16;
 export const REGIONS_MAX = 65536;
-/** Blocks that became hot since the host side last looked: count u32; from byte 16 on {RIP i64, block u32, pad u32}. */
+/** Blocks that became hot since the host side last looked: count u32; from byte 16 on {RIP i64, block u32, 1 = a region entered often u32}. */
 export const HOT_LIST = 0xb00000;
 export const HOT_MAX = 256;
+/** Cache of code pages: VA i64, epoch and mode key u32, machine address of the page u32. */
+export const CODE_TLB = 0xb10000;
+export const CODE_TLB_ENTRIES = 256;

@@ -2,7 +2,18 @@
  * A machine with the hypervisor on it and the native domain 0, ready for domains: what the command line and library users drive.
  */
 import { SHUTDOWN_crash } from "../abi/sched.js";
+import type { BlockBackend } from "../devices/block/index.js";
 import { ConsoleBackend } from "../devices/console/backend.js";
+import {
+  attachVif,
+  Bridge,
+  Nat,
+  type BridgeOptions,
+  type NatOptions,
+  type SocketProvider,
+  type VifBackend,
+} from "../devices/network/index.js";
+import { DomainDevices } from "../devices/xenbus/index.js";
 import type { Domain } from "../hypervisor/domain.js";
 import { initVcpuPv64 } from "../hypervisor/guest-context.js";
 import { fillHypercallPage } from "../hypervisor/traps/hypercall-page.js";
@@ -14,6 +25,8 @@ import { XenStoreClient } from "../xenstore/client.js";
 import type { XenStoreServer } from "../xenstore/server.js";
 import { createXenStore } from "../xenstore/xen-host.js";
 import { buildPv64, BuildError, parseKernel } from "./builder/index.js";
+import { attachDisk, diskId, type DiskSpec } from "./disks.js";
+import { DEFAULT_BRIDGE, randomMac, scriptPath, type VifConfig } from "./config/vif.js";
 import { removeDomainNodes, writeConsoleNodes, writeDomainNodes, writeHostNodes } from "./domain-nodes.js";
 
 export interface MachineOptions {
@@ -28,7 +41,19 @@ export interface MachineOptions {
   engine?: EngineKind;
   /** Executions after which the engine translates a block. */
   threshold?: number;
+  /** The host's sockets, for the NAT (`NodeSockets` of xenolith/node). */
+  sockets?: SocketProvider;
 }
+
+/** A network interface: what `vif=[…]` says (`parseVif`), on a bridge of the machine or behind a NAT. */
+export type VifSpec = Partial<Omit<VifConfig, "bridge" | "warnings">> & {
+  /** Default xenbr0. */
+  bridge?: string | Bridge;
+  /** In place of a bridge. `true`: a NAT of the machine, made with its defaults. */
+  nat?: Nat | true;
+  /** Only frames with the vif's own address may leave it. */
+  filter?: boolean;
+};
 
 export interface DomainSpec {
   name?: string;
@@ -41,6 +66,10 @@ export interface DomainSpec {
   /** Default 1. */
   vcpus?: number;
   uuid?: string;
+  /** Virtual disks that are there from the start. */
+  disks?: readonly DiskSpec[];
+  /** Network interfaces that are there from the start. */
+  vifs?: readonly VifSpec[];
 }
 
 /** Memory the hypervisor's tables take on top of the domains' (M2P, grant frames, event pages). */
@@ -48,10 +77,14 @@ const XEN_OVERHEAD = 16 << 20;
 /** Per domain: page tables of the builder are the domain's own; shared info, grant and event frames are Xen's. */
 const MIN_MIB = 1;
 const E820_RAM = 1;
+/** Less than a millisecond: shells then poll instead of sleeping. */
+const HOST_BUSY_NS = 500_000;
 
 export class RunningDomain {
   /** The first PV console (hvc0). */
   readonly console: ConsoleBackend;
+  /** Disks, network interfaces and whatever else has a back end here. */
+  readonly devices: DomainDevices;
   private readonly sinks = new Set<(code: number) => void>();
   constructor(
     private readonly machine: Machine,
@@ -59,6 +92,7 @@ export class RunningDomain {
     console: ConsoleBackend,
   ) {
     this.console = console;
+    this.devices = new DomainDevices(machine, domain);
   }
   /** The domain has shut down (or crashed). */
   get ended(): boolean {
@@ -84,6 +118,30 @@ export class RunningDomain {
   /** Ask the guest to end itself; it does so if and when it likes. */
   requestShutdown(how: "poweroff" | "reboot" | "suspend" | "halt" = "poweroff"): void {
     if (!this.ended) this.machine.xs.write(`/local/domain/${this.domain.domid}/control/shutdown`, how);
+  }
+  /** Plug a disk, also while the domain runs. */
+  attachDisk(disk: DiskSpec): Promise<BlockBackend> {
+    return attachDisk(this.machine, this.devices, disk);
+  }
+  /** Unplug a disk: true when the guest let go of it; after ten seconds, or with `force`, it is taken away (false). */
+  async detachDisk(vdev: string, force = false): Promise<boolean> {
+    return this.devices.detach("vbd", diskId(vdev), force);
+  }
+  /** Plug a network interface, also while the domain runs. */
+  attachVif(vif: VifSpec = {}): VifBackend {
+    const { machine } = this;
+    const { bridge, nat, mac, script, ...rest } = vif;
+    const network = nat === true ? machine.nat() : (nat ?? (bridge instanceof Bridge ? bridge : machine.bridge(bridge)));
+    return attachVif(machine, this.devices, this.domain, network, {
+      ...rest,
+      mac: mac ?? randomMac(() => machine.random()),
+      bridge: network instanceof Bridge ? network.name : network.bridge.name,
+      script: scriptPath(script),
+    });
+  }
+  /** Unplug one: true when the guest let go of it; after ten seconds, or with `force`, it is taken away (false). */
+  detachVif(devid: number, force = false): Promise<boolean> {
+    return this.devices.detach("vif", devid, force);
   }
   /** Take everything back. */
   destroy(): void {
@@ -112,11 +170,19 @@ export class Machine {
   readonly xenstore: XenStoreServer;
   /** The toolstack's own connection to XenStore. */
   readonly xs: XenStoreClient;
+  /** Called when the host has brought something for a guest: a shell that sleeps should wake (`run.wake()`). */
+  onInput: () => void = () => {};
   private readonly running = new Map<number, RunningDomain>();
+  private readonly bridges = new Map<string, Bridge>();
+  private readonly sockets: SocketProvider | undefined;
+  private defaultNat: Nat | null = null;
+  /** State of the generator under a virtual clock. */
+  private seed = 0x2545f491;
   private created = 0;
 
   constructor(opts: MachineOptions = {}) {
     this.mem = new PhysMem((opts.memoryMiB ?? 1024) * 1048576 + XEN_OVERHEAD);
+    this.sockets = opts.sockets;
     this.clock = opts.clock ?? new RealClock(() => performance.now(), Date.now());
     this.cpu = new Cpu(this.mem, this.clock, {
       ...(opts.engine === undefined ? {} : { engine: opts.engine }),
@@ -202,12 +268,54 @@ export class Machine {
       const backend = new ConsoleBackend(this.dom0, domain, built.consoleMfn * 4096, consoleEvtchn);
       const running = new RunningDomain(this, domain, backend);
       this.running.set(domain.domid, running);
+      for (const disk of spec.disks ?? []) await running.attachDisk(disk);
+      for (const vif of spec.vifs ?? []) running.attachVif(vif);
       xen.unpause(domain);
       return running;
     } catch (e) {
+      this.running.get(domain.domid)?.destroy();
       xen.destroyDomain(domain);
       throw e;
     }
+  }
+
+  // --- networks -----------------------------------------------------------------------------------------------------------------
+
+  /** A software switch by name; made at the first call. */
+  bridge(name = DEFAULT_BRIDGE, options: BridgeOptions = {}): Bridge {
+    let b = this.bridges.get(name);
+    if (b === undefined) this.bridges.set(name, (b = new Bridge(name, () => this.clock.now(), options)));
+    return b;
+  }
+  /** The machine's NAT with its defaults, or with options a new one. */
+  nat(options?: NatOptions): Nat {
+    if (options === undefined && this.defaultNat !== null) return this.defaultNat;
+    const { sockets, xen, clock } = this;
+    if (sockets === undefined) throw new Error("a NAT needs the host's sockets: give the machine `sockets`");
+    const nat = new Nat(
+      {
+        sockets,
+        now: () => clock.now(),
+        random: () => this.random(),
+        post: (fn) => {
+          xen.post(fn);
+          this.onInput();
+        },
+        timer: (fire) => {
+          const t = xen.timers.create(fire);
+          return { set: (deadline) => xen.timers.set(t, deadline), stop: () => xen.timers.stop(t) };
+        },
+      },
+      options,
+    );
+    if (options === undefined) this.defaultNat = nat;
+    return nat;
+  }
+  /** @internal In [0, 1); under a virtual clock always the same sequence, so that runs repeat exactly. */
+  random(): number {
+    if (!this.clock.virtual) return Math.random();
+    this.seed = (Math.imul(this.seed, 1664525) + 1013904223) >>> 0;
+    return this.seed / 4294967296;
   }
 
   /** @internal */
@@ -220,6 +328,8 @@ export class Machine {
    * can wake the machine.
    */
   runSlice(maxMs: number): number {
-    return this.xen.runSlice(maxMs);
+    const idle = this.xen.runSlice(maxMs);
+    // Work of the host that a guest waits for (its disks) ends at any moment: look again soon.
+    return this.xen.hostBusy > 0 ? Math.min(idle, HOST_BUSY_NS) : idle;
   }
 }

@@ -18,6 +18,8 @@ describe.skipIf(noCloud !== "")(`Debian's cloud kernel on one vCPU${noCloud}`, {
   it("says that it runs on Xen", async () => {
     expect(guest.text).toMatch(/Booting kernel on Xen\.?\r?\n/);
     expect(guest.text).not.toMatch(/BUG:|WARNING:|Oops|Call Trace/);
+    // What the kernel says from now on would be in between.
+    await guest.sh("dmesg -n 1");
     const dmesg = await guest.sh("dmesg | grep -i xen");
     expect(dmesg).toMatch(/Hypervisor detected: Xen PV/);
     expect(dmesg).toMatch(/Xen version: 4\.17/);
@@ -54,14 +56,17 @@ describe.skipIf(noCloud !== "")(`Debian's cloud kernel on one vCPU${noCloud}`, {
     await guest.expect(/~.*\/tmp\/text/s);
     guest.type("ihello from vi\rand a second line");
     await guest.expect("second line");
+    // Busybox takes what follows an escape at once for a key's sequence.
     guest.type("\x1b");
+    await guest.expect("- /tmp/text");
     guest.type(":wq\r");
     await guest.shell();
     expect(await guest.sh("cat /tmp/text")).toBe("hello from vi\nand a second line\n");
   });
   it("Ctrl-C ends a command", async () => {
-    guest.type("sleep 10000\n");
-    await guest.expect("sleep 10000\r\n");
+    // Typed before the command runs, it would be a character of the shell's.
+    guest.type("echo rea''dy; sleep 10000\n");
+    await guest.expect("ready\r\n");
     guest.type("\x03");
     await guest.shell();
     expect(await guest.sh("echo still here")).toBe("still here\n");
@@ -79,10 +84,10 @@ describe.skipIf(noCloud !== "")(`Debian's cloud kernel on several vCPUs${noCloud
 
   async function smp(vcpus: number): Promise<Guest> {
     host = new Host();
-    const guest = await host.debian("cloud", "", { vcpus });
+    const guest = await host.debian("cloud", "quiet", { vcpus });
     await guest.shell();
     expect(await guest.sh("nproc")).toBe(`${vcpus}\n`);
-    expect(guest.text).toContain(`Brought up 1 node, ${vcpus} CPUs`);
+    expect(await guest.sh("dmesg | grep smp:")).toContain(`Brought up 1 node, ${vcpus} CPU`);
     // All at once, so that the vCPUs wake and stop each other.
     const jobs = Array.from({ length: 2 * vcpus }, (_, i) => `(seq ${i + 1} 3000 | md5sum > /tmp/${i}) &`).join(" ");
     await guest.sh(`${jobs} wait`);
@@ -104,7 +109,8 @@ describe.skipIf(noCloud !== "")(`Debian's cloud kernel on several vCPUs${noCloud
     const guest = await smp(2);
     guest.type("poweroff\n");
     expect(await guest.end()).toBe(SHUTDOWN_poweroff);
-    expect(guest.text).toMatch(/reboot: Power down/);
+    // Its last words are warnings, which quiet hides: what init says must do.
+    expect(guest.text).toMatch(/The system is going down|Requesting system poweroff/);
   });
   it("four; a panic ends it with code 3", async () => {
     const guest = await smp(4);

@@ -207,7 +207,7 @@ export interface Holdings {
 
 /** Count them; throws where the frame table contradicts itself. */
 export function holdings(machine: Machine): Holdings {
-  const { xen, dom0 } = machine;
+  const { xen, dom0, xs } = machine;
   xen.frames.audit();
   const queued: string[] = [];
   for (let p = 0; p < xen.scheduler.pcpus; p++) {
@@ -221,7 +221,9 @@ export function holdings(machine: Machine): Holdings {
     dom0Ports: dom0.events.activePorts,
     timers: activeTimers(machine),
     queued: queued.join(", "),
-    xenstore: "",
+    xenstore: ["/local/domain", "/local/domain/0", "/local/domain/0/backend", "/vm", "/libxl"]
+      .map((path) => `${path}: ${(xs.list(path) ?? []).join(" ")}`)
+      .join("\n"),
   };
 }
 

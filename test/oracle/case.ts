@@ -67,7 +67,10 @@ export interface EngineUnderTest {
 }
 
 export const PIECE = 12;
-const CASE_HEADER = 128 + 8 + 16 + FX_SIZE;
+/** Longest code of a case. */
+export const MAX_CODE = 64;
+const FX_AT = 128 + 8 + MAX_CODE;
+const CASE_HEADER = FX_AT + FX_SIZE;
 const RESULT_HEADER = 128 + 16 + 16 + FX_SIZE;
 
 /** Where cases are put, ready to be handed to the host: the base, then a record each. Parts of a case are views of it. */
@@ -103,7 +106,7 @@ export class Batch {
       this.#words = new Uint32Array(more.buffer);
     }
     const w = this.#end >>> 2;
-    const fx = this.#end + 152;
+    const fx = this.#end + FX_AT;
     return { gpr: this.#words.subarray(w, w + 32), fx: this.#bytes.subarray(fx, fx + FX_SIZE) };
   }
 

@@ -47,8 +47,10 @@ function equalBytes(a: Uint8Array, b: Uint8Array, from = 0, to = a.length): bool
 
 /** Mantissa distance of two 80-bit numbers of the same sign and about the same size, else Infinity. */
 function distance80(a: DataView, b: DataView, at: number): number {
-  const ea = a.getUint16(at + 8, true);
-  const eb = b.getUint16(at + 8, true);
+  // Denormals have the scale of exponent 1.
+  const scale = (e: number): number => (e & 0x7fff ? e : e | 1);
+  const ea = scale(a.getUint16(at + 8, true));
+  const eb = scale(b.getUint16(at + 8, true));
   // The upper halves differ by at most one where the distance is small: the difference is exact then.
   const lo = a.getUint32(at, true) - b.getUint32(at, true);
   const ha = a.getUint32(at + 4, true);

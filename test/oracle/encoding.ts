@@ -8,6 +8,7 @@ import { H, PLACES, type Place } from "../../src/machine/cpu/decode/table.js";
 import { BASE_RIP, K, type Insn, type Operand } from "../../src/machine/cpu/insn.js";
 import { AREA, AREA_SIZE, CODE, CODE_PAGE, GS_BASE } from "./case.js";
 import { makePrelude } from "./prelude.js";
+import { makeProgram } from "./program.js";
 import type { Random } from "./random.js";
 
 /** Not comparable with the host, and why. */
@@ -54,7 +55,7 @@ export interface Form {
   readonly bits: 64 | 32;
 }
 
-export type InstructionSet = "integer" | "x87" | "sse";
+export type InstructionSet = "integer" | "x87" | "sse" | "program";
 
 /** Which part of the processor a row belongs to (MMX counts as SSE). */
 export function setOf(place: Place): InstructionSet {
@@ -211,6 +212,33 @@ function encode(r: Random, form: Form): { bytes: number[]; disp: number } {
     }
   }
   return { bytes, disp };
+}
+
+/** A short program instead of an instruction (`program.ts`). */
+export function encodeProgram(r: Random, bits: 64 | 32): Encoding | null {
+  const p = makeProgram(r, bits);
+  if (!p) return null;
+  const buffer = new Uint8Array(16);
+  buffer[0] = 0x90;
+  const nop = decode(buffer, 0, 16, bits);
+  if (!nop) throw new Error("oracle: no nop");
+  return {
+    bits,
+    insn: { ...nop, op: "program" },
+    code: p.code,
+    landing: false,
+    loose: p.loose,
+    mem: undefined,
+    addressed: false,
+    fixed: -1,
+    format: "f32",
+    addressRegisters: 0,
+    x87: false,
+    floating: true,
+    mmx: [],
+    xmm: [0, 1, 2, 3],
+    st: [],
+  };
 }
 
 /** An encoding of this form, or null if what came out is not one to try. */

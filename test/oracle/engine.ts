@@ -149,7 +149,7 @@ class Engine {
     if (code === this.#text) return;
     this.#text = code;
     // Its old neighbourhood becomes int3 again.
-    const bytes = new Uint8Array(32).fill(0xcc);
+    const bytes = new Uint8Array(96).fill(0xcc);
     bytes.set(code);
     this.#mem.write(this.#code + (CODE - CODE_PAGE), bytes);
     // It must not count as code that could not be translated because the last case at this address could not.
@@ -164,11 +164,11 @@ class Engine {
       if (c.code === last) continue;
       last = c.code;
       this.#mode(c.bits);
-      const buffer = new Uint8Array(32).fill(0xcc);
+      const buffer = new Uint8Array(96).fill(0xcc);
       buffer.set(c.code);
       let known = CC_UNKNOWN;
       for (let at = 0; at <= c.code.length;) {
-        const insn = decode(buffer, at, 32, c.bits);
+        const insn = decode(buffer, at, 96, c.bits);
         if (!insn) break;
         const { ccAfter } = handlers.get(insn, this.#cpu.mode, known);
         if (ccAfter !== CC_SAME) known = ccAfter;

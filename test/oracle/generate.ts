@@ -7,7 +7,16 @@
  */
 import { K, type Insn } from "../../src/machine/cpu/insn.js";
 import { AREA, AREA_SIZE, FX_SIZE, GS_BASE, PIECE, type Batch, type Case } from "./case.js";
-import { landing, makeEncoding, STRINGS, target, type Encoding, type Form, type Format } from "./encoding.js";
+import {
+  encodeProgram,
+  landing,
+  makeEncoding,
+  STRINGS,
+  target,
+  type Encoding,
+  type Form,
+  type Format,
+} from "./encoding.js";
 import { Random } from "./random.js";
 import { decimal, float32, float64, float80, integer } from "./values.js";
 
@@ -41,6 +50,7 @@ export class Generator {
   readonly #forms: readonly Form[];
   readonly #seed: number;
   readonly #variants: number;
+  readonly #programs: boolean;
   readonly #base: Uint8Array;
   readonly #r = new Random();
   #encoding: Encoding | undefined;
@@ -57,12 +67,14 @@ export class Generator {
   #patches = 0;
   readonly #scratch = new DataView(new ArrayBuffer(64));
 
-  constructor(seed: number, list: readonly Form[], base: Uint8Array, variants = VARIANTS) {
+  /** `programs`: of the forms only the code sizes count. */
+  constructor(seed: number, list: readonly Form[], base: Uint8Array, variants = VARIANTS, programs = false) {
     if (list.length === 0) throw new Error("oracle: no instruction form selected");
     this.#seed = seed;
     this.#forms = list;
     this.#base = base;
     this.#variants = variants;
+    this.#programs = programs;
   }
 
   /** Make a case and put it into `batch`. */
@@ -79,7 +91,7 @@ export class Generator {
     const r = this.#r;
     r.reseed(this.#seed, group << 1);
     let e: Encoding | null;
-    do e = makeEncoding(r, r.pick(this.#forms));
+    do e = this.#programs ? encodeProgram(r, r.pick(this.#forms).bits) : makeEncoding(r, r.pick(this.#forms));
     while (!e);
     this.#group = group;
     this.#encoding = e;
@@ -297,6 +309,12 @@ export class Generator {
       }
       if (insn.bits === 64 && insn.asize === 4 && r.chance(50)) for (const i of [1, 6, 7]) gpr[i * 2 + 1] = r.u32();
       return;
+    }
+    if (op === "program") {
+      // The stack apart from the data: return addresses stay what they are.
+      this.#setGpr(4, AREA + 0x400 + r.below(0x200));
+      this.#setGpr(7, r.chance(10) ? AREA + AREA_SIZE - 0x30 + r.below(0x40) : AREA + 0x800 + r.below(0x1700));
+      this.#setGpr(1, 1 + r.below(6));
     }
     if (op === "xlat") this.#setGpr(3, AREA + 0x100 + r.below(0x1000));
     if (op === "maskmovq" || op === "maskmovdqu") this.#setGpr(7, AREA + 0x100 + r.below(0x1000));

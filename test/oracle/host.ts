@@ -43,3 +43,8 @@ export function openHost(directory: string): Host | string {
     },
   };
 }
+
+/** The host CPU's maker, as CPUID gives it. */
+export function vendor(): string {
+  return /^vendor_id\s*:\s*(\S+)/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "unknown";
+}

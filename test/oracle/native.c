@@ -8,7 +8,7 @@
  *     u8  length    of the instruction
  *     u8  landing   1: a branch; int3 follows the instruction instead of the way back. 2: an int3 itself
  *     u8  patches   number of patches of the memory area
- *     u8  code[16]
+ *     u8  code[64]
  *     u8  fx[416]   fxrstor image as far as XMM15
  *     patches × { u32 offset (multiple of 8), u8 bytes[8] }
  * stdout, one record a case:
@@ -51,7 +51,7 @@ struct case_header {
   uint64_t gpr[16];
   uint32_t rflags;
   uint8_t bits, length, landing, patches;
-  uint8_t code[16];
+  uint8_t code[64];
   uint8_t fx[FX_SIZE];
 };
 struct piece {
@@ -184,7 +184,7 @@ int main(void) {
     oracle_in.rflags = (c->rflags & FLAGS_USED) | 0x202;
     oracle_in.cs = c->bits == 64 ? 0x33 : 0x23;
     memcpy(oracle_fx_in, c->fx, FX_SIZE);
-    memset(code, 0xcc, 32);
+    memset(code, 0xcc, 96);
     memcpy(code, c->code, c->length);
     own_int3 = c->landing == 2;
     if (c->landing != 1) {

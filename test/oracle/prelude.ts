@@ -44,7 +44,8 @@ const READS: Readonly<Record<string, number>> = {
 };
 const SETS_ALL = /^(add|adc|sub|sbb|cmp|and|or|xor|test|neg|xadd|popcnt|cmpxchg|u?comis[sd]|ptest|pcmp[ei]str[im])$/;
 
-function reads(insn: Insn): number {
+/** Flags that an instruction looks at. */
+export function flagsRead(insn: Insn): number {
   if (insn.op === "jcc" || insn.op === "setcc" || insn.op === "cmovcc") return CONDITIONS[insn.cc >> 1];
   return READS[insn.op] ?? 0;
 }
@@ -121,14 +122,14 @@ export function makePrelude(r: Random, insn: Insn, percent: number): Prelude | u
     buffer.set(one);
     const p = decode(buffer, 0, 16, insn.bits);
     if (p?.len !== one.length) throw new Error("oracle: a prelude does not decode");
-    if ((reads(p) & loose) !== 0) return undefined;
+    if ((flagsRead(p) & loose) !== 0) return undefined;
     // A count in CL is not known here: whatever a shift may leave undefined.
     const byCl = /^(sh[lr]|sar|r[oc][lr])$/.test(p.op) && p.ops[1].kind === K.GPR;
     const mine = byCl ? AF | OF | CF : undefinedFlags({ insn: p, gpr: NO_GPR }, 0);
     loose = (SETS_ALL.test(p.op) ? 0 : loose) | mine;
     bytes.push(...one);
   }
-  if (bytes.length + insn.len > 15 || (reads(insn) & loose) !== 0) return undefined;
+  if (bytes.length + insn.len > 15 || (flagsRead(insn) & loose) !== 0) return undefined;
   return { bytes, loose };
 }
 const NO_GPR = new Uint32Array(32);

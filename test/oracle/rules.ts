@@ -147,6 +147,8 @@ export function mmxTransitionOpen(c: Case, vector: number): boolean {
 export function undefinedStatus(c: Case, status: number, exponent: number): number {
   const op = c.insn.op;
   if (op[0] !== "f") return 0;
+  // Outside the domain: whatever comes out, and the exceptions that it raises. TOP is right all the same.
+  if (ulps(c) === Infinity) return 0xc7ff;
   // SDM: C1 is cleared; AMD processors leave it.
   if (/^fu?comip?$/.test(op)) return C1;
   // An unmasked exception: the operation did not take place.

@@ -40,7 +40,13 @@ export interface Tally {
 
 export function oracle(host: Host, o: Options): Tally {
   const base = memoryBase(o.seed);
-  const generator = new Generator(o.seed, forms(o.bits, o.only, o.set), base, o.variants);
+  const generator = new Generator(
+    o.seed,
+    o.set === "program" ? forms(o.bits) : forms(o.bits, o.only, o.set),
+    base,
+    o.variants,
+    o.set === "program",
+  );
   const tally: Tally = {
     cases: 0,
     completed: 0,
@@ -92,7 +98,7 @@ const USAGE = `usage: node tools/oracle.mjs [options]
   --cases N       number of cases (default 100000)
   --seed S        seed (default: fresh)
   --op NAME       only these mnemonics (comma separated, * at the end as a wildcard)
-  --set SET       only integer, x87 or sse (with MMX)
+  --set SET       only integer, x87 or sse (with MMX); or program: short programs
   --bits 64|32    only this code size
   --engine E      interpreter (default), translator, both or none
   --variants N    cases of each encoding (default ${VARIANTS})

@@ -6,6 +6,7 @@ import { ENOSYS } from "../../abi/errno.js";
 import { IF } from "../../machine/cpu/flags.js";
 import { RAX, RCX } from "../../machine/cpu/insn.js";
 import type { Vcpu } from "../vcpu.js";
+import { word } from "../trace.js";
 import { setFlatKernel } from "../traps/segments.js";
 import type { Call } from "./call.js";
 import { hypercallName } from "./table.js";
@@ -53,10 +54,7 @@ export function traced(number: number, call: Call, handler: (call: Call) => numb
   const { xen } = call;
   const name = hypercallName(number, call.lo(0));
   const args: Record<string, number | string | boolean> = {};
-  for (let i = 0; i < 5; i++) {
-    const va = call.va(i);
-    args[`a${i}`] = Number.isNaN(va) ? `0x${(call.hi(i) * 4294967296 + call.lo(i)).toString(16)}` : va;
-  }
+  for (let i = 0; i < 5; i++) args[`a${i}`] = word(call.lo(i), call.hi(i));
   if (depth > 0) args["multicall"] = true;
   const { domain, vcpu } = call;
   const result = handler(call);

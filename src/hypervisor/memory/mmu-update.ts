@@ -11,6 +11,7 @@ import {
   mmu_update,
 } from "../../abi/xen.js";
 import type { Call } from "../hypercalls/call.js";
+import { word } from "../trace.js";
 import type { DomainMemory } from "./domain-memory.js";
 import {
   F_VALIDATED,
@@ -96,7 +97,7 @@ export function doMmuUpdate(call: Call): number {
           domid: call.domain.domid,
           vcpu: call.vcpu.id,
           name: cmd === MMU_MACHPHYS_UPDATE ? "machphys_update" : "pt_update",
-          args: { ptr: ma, val: hi * 4294967296 + lo },
+          args: { ptr: ma, val: word(lo, hi) },
           result: rc,
         });
       if (rc !== 0) break;

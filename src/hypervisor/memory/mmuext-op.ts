@@ -26,6 +26,7 @@ import {
   mmuext_op,
 } from "../../abi/xen.js";
 import type { Call } from "../hypercalls/call.js";
+import { word } from "../trace.js";
 import type { DomainMemory } from "./domain-memory.js";
 import { PGT_writable_page } from "./frame-table.js";
 import { MMU_UPDATE_PREEMPTED } from "./mmu-update.js";
@@ -94,7 +95,7 @@ export function doMmuextOp(call: Call): number {
         domid: call.domain.domid,
         vcpu: call.vcpu.id,
         name: "mmuext_op",
-        args: { cmd, arg1: arg1(), arg2: arg2() },
+        args: { cmd, arg1: word(op.lo1, op.hi1), arg2: word(op.lo2, op.hi2) },
         result: rc,
       });
     if (rc !== 0) break;

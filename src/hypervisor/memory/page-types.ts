@@ -256,13 +256,15 @@ export class PageTypes {
   /** Where in the address space an entry of an upper table that goes away may have mapped code (FrameTable.codeChanged). */
   private codeBelow(level: PageType, slot: number, mfn: Mfn): number {
     if (level === PGT_l4_page_table) return slot < XEN_SLOT_FIRST ? CODE_LOWER : CODE_UPPER;
-    if (level !== PGT_l2_page_table) return CODE_LOWER | CODE_UPPER;
+    if (level !== PGT_l2_page_table && level !== PGT_l3_page_table) return CODE_LOWER | CODE_UPPER;
     // Mostly the table is empty by now: what it mapped was unmapped entry by entry.
     const u = this.ft.mem.u32;
     let where = 0;
     for (let i = mfn * 1024; i < mfn * 1024 + 1024; i += 2) {
       const hi = u[i + 1] as number;
-      if (((u[i] as number) & PTE_P) !== 0 && this.mapsCode(u[i] as number, hi)) where |= (hi & PTE_HI_KERNEL) !== 0 ? CODE_UPPER : CODE_USER;
+      if (((u[i] as number) & PTE_P) === 0) continue;
+      if (level === PGT_l3_page_table) where |= this.codeBelow(PGT_l2_page_table, slot, pteMfn(u[i] as number, hi));
+      else if (this.mapsCode(u[i] as number, hi)) where |= (hi & PTE_HI_KERNEL) !== 0 ? CODE_UPPER : CODE_USER;
     }
     return where;
   }

@@ -4,6 +4,7 @@
 import { EINVAL } from "../../abi/errno.js";
 import { UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_TLB_FLUSH } from "../../abi/xen.js";
 import type { Call } from "../hypercalls/call.js";
+import { word } from "../trace.js";
 import { F_VALIDATED, PGT_l1_page_table } from "./frame-table.js";
 import { readVcpuMask } from "./flush.js";
 import { pageOwner, toVa } from "./util.js";
@@ -35,7 +36,7 @@ function update(call: Call, pg: number): number {
       domid: call.domain.domid,
       vcpu: call.vcpu.id,
       name: "va_mapping",
-      args: { va, val: call.num(1) },
+      args: { va, val: word(call.lo(1), call.hi(1)) },
       result: rc,
     });
   if (rc === 0) mm.markDirty(l1);

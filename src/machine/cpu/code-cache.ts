@@ -5,6 +5,7 @@
  * go unseen (mmu.ts keeps such frames out of the write TLB; PhysMem checks the host side's writes).
  */
 import {
+  BLOCK_ALIASED,
   BLOCK_HASH,
   BLOCK_HASH_END,
   BLOCK_HEADER,
@@ -14,6 +15,7 @@ import {
   BLOCK_NEXT,
   BLOCK_PAGE2,
   BLOCK_REGION,
+  BLOCK_SEEN,
   CODE_MASK,
   CODE_MASK_END,
   HOT_LIST,
@@ -34,8 +36,8 @@ export interface CodeRange {
 /** Something made from guest code bytes. */
 export interface CodeUnit {
   readonly ranges: readonly CodeRange[];
-  /** Forget it: its bytes have changed. */
-  drop(): void;
+  /** Forget it: its bytes have changed. True: the jump cache may still lead to it, and a new epoch must begin. */
+  drop(): boolean;
 }
 
 /** What of the core the cache needs. */
@@ -43,6 +45,7 @@ export interface CacheCore {
   blockHash(maddr: number, mode: number): number;
   dropWriters(frame: number): void;
   newEpoch(where: number): void;
+  forgetCode(lo: number, hi: number): void;
 }
 
 export class CodeCache {
@@ -130,20 +133,19 @@ export class CodeCache {
     if (units === undefined) return;
     const from = frame * 4096 + (offset & ~63);
     const to = frame * 4096 + offset + len;
-    let dropped = false;
+    let stale = false;
     for (const u of units) {
       if (!u.ranges.some((r) => r.maddr < to && (r.maddr + r.len > from))) continue;
-      this.forget(u);
-      dropped = true;
+      if (this.forget(u)) stale = true;
     }
     this.remask(frame);
-    if (dropped) this.core.newEpoch(ALL_CODE);
+    if (stale) this.core.newEpoch(ALL_CODE);
   }
 
-  private forget(u: CodeUnit): void {
+  private forget(u: CodeUnit): boolean {
     for (const r of u.ranges) this.byFrame.get(r.maddr >>> 12)?.delete(u);
-    u.drop();
     this.invalidations++;
+    return u.drop();
   }
 
   private remask(frame: Mfn): void {
@@ -169,6 +171,8 @@ export class CodeCache {
 }
 
 export const blockField = {
+  seen: BLOCK_SEEN >>> 2,
+  aliased: BLOCK_ALIASED >>> 2,
   region: BLOCK_REGION >>> 2,
   n: BLOCK_N >>> 2,
   maddr: BLOCK_MADDR >>> 2,

@@ -88,14 +88,21 @@ const MAX_BLOCK = 64;
  * Executions after which a block is translated. V8 takes about 30 µs a guest instruction to make good code of a region, in which the
  * interpreter executes some hundreds: a boot took half the processor time at 3,000 that it took at 500.
  */
-const THRESHOLD = 3000;
+const THRESHOLD = 1500;
+/** Entries at one address after which a region is made again with all that it calls in it: only what is really hot is worth it. */
+const AGAIN = 20000;
+/** Hot blocks that are translated together, and slices after which fewer are. */
+const HOT_BATCH = 16;
+const HOT_WAIT = 16;
 
 export type EngineKind = "auto" | "interpreter" | "translator";
 
 export interface CpuOptions {
   /** `auto`: interpret cold code and translate hot code; `translator`: translate everything at first sight. */
   engine?: EngineKind;
-  /** Executions after which a block is hot. Default 3,000. */
+  /** Entries after which a region is translated again with the functions that it calls; 0 = never. Default 20,000. */
+  again?: number;
+  /** Executions after which a block is hot. Default 1,500. */
   threshold?: number;
 }
 
@@ -107,12 +114,13 @@ interface Core {
   invlpg(lo: number, hi: number, where: number): void;
   clearTlb(): void;
   newEpoch(where: number): void;
+  forgetCode(lo: number, hi: number): void;
   translate(lo: number, hi: number, access: number): number;
   peek(lo: number, hi: number, space: number): number;
   peekCode(lo: number, hi: number): number;
   dropWriters(frame: number): void;
   setFrames(n: number): void;
-  setHotness(threshold: number, batch: number): void;
+  setHotness(threshold: number, batch: number, again: number): void;
   lastCodeMaddr(): number;
   blockHash(maddr: number, mode: number): number;
   ccFlags(op: number, a: bigint, b: bigint, r: bigint): number;
@@ -153,8 +161,8 @@ class Block implements CodeUnit {
     readonly ranges: readonly CodeRange[],
     private readonly cpu: Cpu,
   ) {}
-  drop(): void {
-    this.cpu.dropBlock(this.at);
+  drop(): boolean {
+    return this.cpu.dropBlock(this.at);
   }
 }
 
@@ -192,6 +200,8 @@ export class Cpu implements CpuApi, ModuleHost {
   private readonly dv: DataView;
   private nextSlot: number;
   private spent = 0;
+  /** Slices that ended since hot blocks began to wait. */
+  private waited = 0;
   /** When set, one example of each instruction shape met is kept here (tools/prewarm.mjs makes the list of prewarm.ts from it). */
   shapeLog: Map<Handler, { mode: number; known: number; bytes: Uint8Array }> | null = null;
   cpuid: (leaf: number, subleaf: number) => [number, number, number, number] = () => [0, 0, 0, 0];
@@ -238,7 +248,7 @@ export class Cpu implements CpuApi, ModuleHost {
     const engine = options.engine ?? "auto";
     const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? THRESHOLD);
     this.regions = new RegionCompiler(this, Math.max(1, threshold >> 4), () => performance.now());
-    this.core.setHotness(threshold, engine === "translator" ? 1 : 8);
+    this.core.setHotness(threshold, engine === "translator" ? 1 : HOT_BATCH, engine === "auto" ? (options.again ?? AGAIN) : 0);
     this.core.clearTlb();
     this.reset();
   }
@@ -365,6 +375,7 @@ export class Cpu implements CpuApi, ModuleHost {
           break;
         }
         case Exit.HOT:
+          this.waited = 0;
           this.regions.compileHot();
           break;
         case Exit.SYSTEM: {
@@ -379,7 +390,11 @@ export class Cpu implements CpuApi, ModuleHost {
           if ((this.i32[EXIT_ERROR >>> 2] as number) === -2) this.nonCanonical();
           return this.collect(reason);
         case Exit.BUDGET:
-          if ((this.u32[HOT_LIST >>> 2] as number) > 0) this.regions.compileHot();
+          // A module costs much whatever is in it: a few hot blocks wait for more.
+          if ((this.u32[HOT_LIST >>> 2] as number) > 0 && ++this.waited >= HOT_WAIT) {
+            this.waited = 0;
+            this.regions.compileHot();
+          }
           if (left > 0) break;
           return this.collect(reason);
         default:
@@ -567,9 +582,15 @@ export class Cpu implements CpuApi, ModuleHost {
   }
 
   /** Called when a block's bytes change. The memory stays until the arena is reset: the block may be running. */
-  dropBlock(at: number): void {
+  dropBlock(at: number): boolean {
+    const w = at >>> 2;
     this.cache.unlink(at);
-    this.u32[(at >>> 2) + blockField.region] = 0;
+    this.u32[w + blockField.region] = 0;
+    if (this.u32[w + blockField.aliased] !== 0) return true;
+    const lo = this.u32[w + blockField.seen] as number;
+    const hi = this.u32[w + blockField.seen + 1] as number;
+    if ((lo | hi) !== 0) this.core.forgetCode(lo, hi);
+    return false;
   }
 
   // ---- contexts ----

@@ -17,7 +17,7 @@ import {
   REGION_SIZE,
 } from "../layout.js";
 import type { Va } from "./api.js";
-import { ALL_CODE, type CodeRange, type CodeUnit } from "./code-cache.js";
+import { type CodeRange, type CodeUnit } from "./code-cache.js";
 import type { Cpu } from "./cpu.js";
 import { decode } from "./decode/index.js";
 import type { Insn } from "./insn.js";
@@ -33,26 +33,43 @@ interface Entry {
   va: Va;
 }
 
+interface Made {
+  readonly region: Region;
+  readonly mode: number;
+  readonly again: boolean;
+}
+
 class LiveRegion implements CodeUnit {
   readonly ranges: readonly CodeRange[];
+  readonly va: Va;
+  /** It calls functions that are not in it. */
+  readonly calls: boolean;
+  /** It was made with all that it calls, or it was tried. */
+  again = false;
   constructor(
     private readonly owner: RegionCompiler,
     readonly slot: number,
     readonly entries: readonly { maddr: number; mode: number }[],
     region: Region,
+    readonly mode: number,
+    readonly maddr: number,
   ) {
     this.ranges = region.ranges;
+    this.va = region.entries[0] as Va;
+    this.calls = region.calls;
   }
-  drop(): void {
+  drop(): boolean {
     this.owner.drop(this);
+    return false;
   }
 }
 
 export class RegionCompiler {
   private readonly entries = new Map<number, Entry>();
+  private readonly bySlot = new Map<number, LiveRegion>();
   private readonly freeSlots: number[] = [];
   /** Milliseconds spent translating and compiling on the running thread, and bytes of WebAssembly made. */
-  readonly stats = { regions: 0, live: 0, instructions: 0, wasmBytes: 0, translateMs: 0, refused: 0 };
+  readonly stats = { again: 0, modules: 0, regions: 0, live: 0, instructions: 0, wasmBytes: 0, translateMs: 0, refused: 0 };
   /** Blocks that could not be translated, by machine address and mode, so that they are not tried again and again. */
   private readonly refused = new Set<number>();
 
@@ -88,17 +105,34 @@ export class RegionCompiler {
     const n = u32[HOT_LIST >>> 2] as number;
     u32[HOT_LIST >>> 2] = 0;
     const t0 = this.now();
-    const made: { region: Region; mode: number }[] = [];
+    const made: Made[] = [];
     const module = new PendingModule(this.cpu);
+    // In the order of their addresses, as a function's beginning takes in what follows: what is in a region made just now is not
+    // made again, unless it becomes hot once more.
+    const hot: { va: Va; block: number; again: boolean }[] = [];
     for (let i = 0; i < n; i++) {
       const at = (HOT_LIST + 16 + i * 16) >>> 2;
-      const va = (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number);
-      const block = u32[at + 2] as number;
+      hot.push({ va: (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number), block: u32[at + 2] as number, again: u32[at + 3] === 1 });
+    }
+    hot.sort((a, b) => a.va - b.va);
+    for (const { va, block, again } of hot) {
       const maddr = u32[(block + BLOCK_MADDR) >>> 2] as number;
       const mode = u32[(block + BLOCK_MODE) >>> 2] as number;
       // The block may have gone, or belong to an address space that is not the present one: it will become hot again.
       if (mode !== this.cpu.mode || cache.find(maddr, mode) !== block || this.cpu.codeAddr(va) !== maddr) continue;
-      if (made.some((m) => m.region.entries.includes(va))) continue;
+      if (again) {
+        // From its beginning: it may have been entered in its middle.
+        const old = this.bySlot.get(u32[(block + BLOCK_REGION) >>> 2] as number);
+        if (old === undefined || old.again || old.mode !== mode || !old.calls) continue;
+        old.again = true;
+        if (this.cpu.codeAddr(old.va) !== old.maddr) continue;
+        const region = translateRegion(this.source(mode), this.cpu.ops, module, old.va, mode, { inlineLimit: Infinity });
+        if (region === null) continue;
+        this.stats.again++;
+        made.push({ region, mode, again });
+        continue;
+      }
+      if (made.some((m) => m.region.ranges.some((r) => va >= r.va && va < r.va + r.len))) continue;
       if (this.refused.has(this.key(maddr, mode))) continue;
       const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode);
       if (region === null) {
@@ -106,26 +140,27 @@ export class RegionCompiler {
         this.stats.refused++;
         continue;
       }
-      made.push({ region, mode });
+      made.push({ region, mode, again });
     }
     if (made.length > 0) this.link(module, made);
     this.stats.translateMs += this.now() - t0;
   }
 
-  private link(module: PendingModule, made: { region: Region; mode: number }[]): void {
+  private link(module: PendingModule, made: Made[]): void {
     made.forEach((m, i) => module.builder.addFunc(m.region.code, `r${i}`));
     const bytes = module.builder.finish();
+    this.stats.modules++;
     this.stats.wasmBytes += bytes.length;
     const { exports } = this.cpu.instantiate(bytes);
     made.forEach((m, i) => {
       const slot = this.freeSlots.pop() ?? this.cpu.allocate(1);
       if (slot >= REGIONS_MAX) throw new Error("engine: out of region slots");
       this.cpu.setFunction(slot, exports[`r${i}`]);
-      this.publish(slot, m.region, m.mode);
+      this.publish(slot, m);
     });
   }
 
-  private publish(slot: number, region: Region, mode: number): void {
+  private publish(slot: number, { region, mode, again }: Made): void {
     const { mem, cache } = this.cpu;
     const pages = new Map<Va, number>();
     for (const r of region.ranges) pages.set(r.va - (r.maddr & 4095), r.maddr & ~4095);
@@ -151,10 +186,13 @@ export class RegionCompiler {
       entries.push({ maddr, mode });
       const block = cache.find(maddr, mode);
       if (block !== 0) this.install(block, e);
+      // The jump cache still leads to the interpreter.
+      this.cpu.core.forgetCode(va | 0, Math.floor(va / TWO32) | 0);
     });
-    cache.watch(new LiveRegion(this, slot, entries, region));
-    // The jump cache still leads to the interpreter.
-    this.cpu.core.newEpoch(ALL_CODE);
+    const live = new LiveRegion(this, slot, entries, region, mode, this.cpu.codeAddr(region.entries[0] as Va));
+    live.again = again;
+    this.bySlot.set(slot, live);
+    cache.watch(live);
     this.stats.regions++;
     this.stats.live++;
     this.stats.instructions += region.instructions;
@@ -166,11 +204,14 @@ export class RegionCompiler {
     const u32 = this.cpu.mem.u32;
     for (const { maddr, mode } of r.entries) {
       const key = this.key(maddr, mode);
-      if (this.entries.get(key)?.slot !== r.slot) continue;
+      const e = this.entries.get(key);
+      if (e === undefined || e.slot !== r.slot) continue;
       this.entries.delete(key);
+      this.cpu.core.forgetCode(e.va | 0, Math.floor(e.va / TWO32) | 0);
       const block = this.cpu.cache.find(maddr, mode);
       if (block !== 0 && u32[(block + BLOCK_REGION) >>> 2] === r.slot) u32[(block + BLOCK_REGION) >>> 2] = 0;
     }
+    this.bySlot.delete(r.slot);
     this.cpu.setFunction(r.slot, null);
     this.freeSlots.push(r.slot);
     this.stats.live--;
@@ -178,6 +219,7 @@ export class RegionCompiler {
 
   reset(): void {
     this.entries.clear();
+    this.bySlot.clear();
     this.refused.clear();
   }
 

@@ -9,8 +9,15 @@ const TYPE: Record<ValType, number> = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x
 
 /** A growing byte buffer with LEB128. */
 export class Bytes {
-  buf = new Uint8Array(1024);
+  buf: Uint8Array;
   len = 0;
+  constructor(size = 1024) {
+    this.buf = new Uint8Array(size);
+  }
+  /** Make sure that `need` more bytes fit, for who writes into `buf` itself. */
+  room(need: number): void {
+    if (this.len + need > this.buf.length) this.grow(need);
+  }
   private grow(need: number): void {
     let size = this.buf.length * 2;
     while (size < this.len + need) size *= 2;
@@ -30,6 +37,11 @@ export class Bytes {
   /** Unsigned LEB128 of a value below 2^32. */
   u32(value: number): void {
     let x = value >>> 0;
+    if (x < 0x80) {
+      if (this.len + 1 > this.buf.length) this.grow(1);
+      this.buf[this.len++] = x;
+      return;
+    }
     while (x > 0x7f) {
       this.u8((x & 0x7f) | 0x80);
       x >>>= 7;
@@ -39,6 +51,11 @@ export class Bytes {
   /** Signed LEB128 of an int32. */
   s32(value: number): void {
     let x = value | 0;
+    if (x >= -64 && x < 64) {
+      if (this.len + 1 > this.buf.length) this.grow(1);
+      this.buf[this.len++] = x & 0x7f;
+      return;
+    }
     for (;;) {
       const b = x & 0x7f;
       x >>= 7;
@@ -96,7 +113,7 @@ export type Hint = boolean | undefined;
 
 /** The body of one function while it is written. Labels are absolute nesting depths, turned into relative ones here. */
 export class Code {
-  readonly out = new Bytes();
+  readonly out = new Bytes(2048);
   private readonly localTypes: ValType[] = [];
   private free: Map<ValType, number[]> = new Map();
   readonly hints: { at: number; likely: boolean }[] = [];
@@ -131,25 +148,42 @@ export class Code {
   expr(e: Expr): void {
     const o = this.out;
     const args = e.args;
-    for (let i = 0; i < args.length; i++) this.expr(args[i] as Expr);
-    switch (e.n) {
+    // The usual nodes are written without calls: this is the busiest function of a translation, and runs before V8 has optimised it.
+    const { code, n } = e;
+    if (n === N.LOCAL) {
+      o.room(6);
+      o.buf[o.len++] = 0x20;
+      if (code < 0x80) o.buf[o.len++] = code;
+      else o.u32(code);
+      return;
+    }
+    const count = args.length;
+    if (count > 0) {
+      this.expr(args[0] as Expr);
+      if (count > 1) {
+        this.expr(args[1] as Expr);
+        for (let i = 2; i < count; i++) this.expr(args[i] as Expr);
+      }
+    }
+    switch (n) {
       case N.I32:
-        o.u8(0x41);
-        o.s32(e.lo);
+        o.room(2);
+        o.buf[o.len++] = 0x41;
+        if (e.lo >= -64 && e.lo < 64) o.buf[o.len++] = e.lo & 0x7f;
+        else o.s32(e.lo);
         break;
       case N.I64:
         o.u8(0x42);
         o.s64(e.lo, e.hi);
         break;
-      case N.LOCAL:
-        o.u8(0x20);
-        o.u32(e.code);
-        break;
       case N.OP:
-        this.op(e.code);
+        if (code < 0x100) {
+          o.room(1);
+          o.buf[o.len++] = code;
+        } else this.op(code);
         break;
       case N.LOAD:
-        this.op(e.code);
+        this.op(code);
         o.u32(0);
         o.u32(e.lo);
         break;
@@ -299,7 +333,7 @@ export class Code {
 
   /** The finished body: local declarations and code; hint offsets are relative to the start of the declarations. */
   finish(): { body: Uint8Array; hints: { at: number; likely: boolean }[] } {
-    const head = new Bytes();
+    const head = new Bytes(this.out.len + 64);
     const runs: { t: ValType; n: number }[] = [];
     for (const t of this.localTypes) {
       const last = runs[runs.length - 1];
@@ -314,7 +348,7 @@ export class Code {
     const shift = head.len;
     head.bytes(this.out.buf.subarray(0, this.out.len));
     head.u8(0x0b);
-    return { body: head.take(), hints: this.hints.map((h) => ({ at: h.at + shift, likely: h.likely })) };
+    return { body: head.buf.subarray(0, head.len), hints: this.hints.map((h) => ({ at: h.at + shift, likely: h.likely })) };
   }
 }
 

@@ -25,10 +25,10 @@ const EXEC: i32 = 2;
 const ADDR: u64 = 0x000ffffffffff000;
 
 let frames: u32 = 0;
-/** Set when a store to decoded code made a region leave: the dispatcher interprets one block. */
+/** Set when a region left at an instruction that only the interpreter can do (a store to decoded code): the dispatcher interprets one block. */
 export let forceInterp: bool = false;
-export function clearForceInterp(): void {
-  forceInterp = false;
+export function setForceInterp(on: bool): void {
+  forceInterp = on;
 }
 
 export function setFrames(n: u32): void {
@@ -280,8 +280,9 @@ export function translateWx(va: u64, size: i32): u32 {
 export function commitW(): void {
   if (!staged) return;
   staged = false;
-  const code1 = hitsCode(part1, len1);
-  const code2 = len2 != 0 && hitsCode(part2, len2);
+  // A store of what is there already changes no code.
+  const code1 = hitsCode(part1, len1) && memory.compare(part1, BOUNCE, len1) != 0;
+  const code2 = len2 != 0 && hitsCode(part2, len2) && memory.compare(part2, BOUNCE + len1, len2) != 0;
   memory.copy(part1, BOUNCE, len1);
   if (len2 != 0) memory.copy(part2, BOUNCE + len1, len2);
   if (code1 || code2) {

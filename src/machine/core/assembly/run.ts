@@ -6,11 +6,11 @@
  */
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_REGION, BLOCK_VA, BUDGET, CODE_PAGE, EFL, EXIT_REASON, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
   MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT,
 } from "../generated/layout";
-import { clearForceInterp, flushPage, flushTlbArrays, forceInterp, walk } from "./mmu";
+import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
 import { TSC_PER_NS } from "./tsc";
 
 /** Nanoseconds since machine start. */
@@ -27,15 +27,17 @@ const TF: u32 = 0x100;
 let interpreted: f64 = 0;
 let entered: f64 = 0;
 let lookups: f64 = 0;
-let checks: f64 = 0;
+let checks: f64 = 0; let dbg0: f64 = 0; let dbg1: f64 = 0; let dbg2: f64 = 0; let dbg3: f64 = 0;
 export function engineCount(what: i32): f64 {
-  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : checks;
+  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : what == 4 ? dbg0 : what == 5 ? dbg1 : what == 6 ? dbg2 : dbg3;
 }
 /** Epochs of code in the lower half of the address space, in the upper half of space 0, of space 1: they change at different times. */
 let epochLower: u32 = 1;
 let epochUpper0: u32 = 1;
 let epochUpper1: u32 = 1;
 let threshold: u32 = 500;
+/** The host side was asked to translate the block at RIP: if it could not, the block is interpreted and not offered again at once. */
+let seenHot: bool = false;
 /** Hot blocks that make the dispatcher return to the host side. */
 let hotBatch: u32 = 8;
 /** Machine address of the code that the host side should decode. */
@@ -43,7 +45,10 @@ let codeMaddr: u32 = 0;
 export function lastCodeMaddr(): u32 {
   return codeMaddr;
 }
-export function setHotness(t: u32, batch: u32): void {
+/** Entries by one address after which a region is translated again, with more in it; 0 = never. */
+let again: u32 = 0;
+export function setHotness(t: u32, batch: u32, more: u32): void {
+  again = more;
   threshold = t;
   hotBatch = batch;
 }
@@ -59,6 +64,7 @@ export function newEpoch(where: u32): void {
   if (max(max(epochLower, epochUpper0), epochUpper1) >= 1 << 21) {
     epochLower = epochUpper0 = epochUpper1 = 1;
     memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
+    memory.fill(CODE_TLB, 0xff, CODE_TLB_ENTRIES << 4);
     for (let i: u32 = 0; i < REGIONS_MAX; i++) store<u32>(REGIONS + i * REGION_SIZE, 0);
   }
 }
@@ -82,11 +88,20 @@ export function rdtsc(): u64 {
   return <u64>(now() * TSC_PER_NS);
 }
 
+/** The set of the jump cache that RIP belongs to. */
 // @ts-ignore: decorator
 @inline
 function cacheSlot(rip: u64): u32 {
   const r = <u32>rip;
-  return JUMP_CACHE + (((r ^ (r >>> 12)) & (JUMP_CACHE_ENTRIES - 1)) << 5);
+  return JUMP_CACHE + (((r ^ (r >>> 12)) & (JUMP_CACHE_ENTRIES / 2 - 1)) << 6);
+}
+
+/** Make the jump cache forget one address: what it leads to has changed. */
+export function forgetCode(lo: u32, hi: u32): void {
+  const rip = (<u64>hi << 32) | <u64>lo;
+  const at = cacheSlot(rip);
+  if (load<u64>(at) == rip) store<u32>(at, 0xffffffff, 8);
+  if (load<u64>(at, 32) == rip) store<u32>(at, 0xffffffff, 40);
 }
 
 export function blockHash(maddr: u32, mode: u32): u32 {
@@ -100,14 +115,34 @@ function linearRip(rip: u64, mode: u32): u64 {
   return (mode & MODE_BITS_MASK) == MODE_BITS_64 ? rip : (rip + load<u64>(SEG_BASE + 8)) & 0xffffffff;
 }
 
+/** Machine page of a code page, kept per epoch and mode as the jump cache is, so that blocks of one page walk the tables once. */
+function codePage(lin: u64, mode: u32, key: u32): u32 {
+  const page = lin & ~0xfff;
+  const at = CODE_TLB + ((<u32>(page >> 12) & (CODE_TLB_ENTRIES - 1)) << 4);
+  if (load<u64>(at) == page && load<u32>(at, 8) == key) return load<u32>(at, 12);
+  const maddr = walk(page, 2, (mode & MODE_SPACE) != 0 ? 1 : 0, ((mode >>> MODE_CPL_SHIFT) & 3) == 3, false);
+  if (maddr == 0) {
+    // CR2 is the address itself, not its page.
+    if (load<u32>(EXIT_VECTOR) == 14) store<u64>(EXIT_CR2, lin);
+    return 0;
+  }
+  store<u64>(at, page);
+  store<u32>(at, key, 8);
+  store<u32>(at, maddr, 12);
+  return maddr;
+}
+
 /** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
 function lookup(rip: u64, mode: u32, at: u32): u32 {
   lookups++;
+  if (load<u64>(at) == rip || load<u64>(at, 32) == rip) { if (<i64>rip >= 0) dbg0++; else dbg1++; } else { if (<i64>rip >= 0) dbg2++; else dbg3++; }
   const lin = linearRip(rip, mode);
   const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
   const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;
-  const maddr = walk(lin, 2, space, user, false);
-  if (maddr == 0) return 0;
+  const key = (epochOf(rip, mode) << 10) | mode;
+  const base = codePage(lin, mode, key);
+  if (base == 0) return 0;
+  const maddr = base | (<u32>lin & 0xfff);
   for (let b = load<u32>(blockHash(maddr, mode)); b != 0; b = load<u32>(b + BLOCK_NEXT)) {
     if (load<u32>(b + BLOCK_MADDR) != maddr || load<u32>(b + BLOCK_MODE) != mode) continue;
     const page2 = load<u32>(b + BLOCK_PAGE2);
@@ -116,8 +151,18 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       if (second == 0) return 0;
       if (second != page2) continue;
     }
+    // The older of the two goes; a stale entry for the same address must not stay behind.
+    if (load<u64>(at) != rip) {
+      memory.copy(at + 32, at, 32);
+      store<u32>(at, 0, 24);
+    }
+    const seen = load<u64>(b, BLOCK_SEEN);
+    if (seen != rip) {
+      if (seen != 0) store<u32>(b, 1, BLOCK_ALIASED);
+      store<u64>(b, rip, BLOCK_SEEN);
+    }
     store<u64>(at, rip);
-    store<u32>(at, (epochOf(rip, mode) << 10) | mode, 8);
+    store<u32>(at, key, 8);
     store<u32>(at, b, 12);
     const region = load<u32>(b, BLOCK_REGION);
     const enter = region != 0 && load<u64>(b, BLOCK_VA) == rip && regionValid(region, mode, epochOf(rip, mode));
@@ -155,6 +200,20 @@ export function step(): void {
   stepping = false;
 }
 
+/** Put a block on the list of the hot ones; true: the host side should look at it now. */
+function hot(rip: u64, block: u32, again: u32, urgent: bool): bool {
+  const n = load<u32>(HOT_LIST);
+  if (n >= HOT_MAX) return false;
+  const at = HOT_LIST + 16 + n * 16;
+  store<u64>(at, rip);
+  store<u32>(at, block, 8);
+  store<u32>(at, again, 12);
+  store<u32>(HOT_LIST, n + 1);
+  if (n + 1 < hotBatch && !urgent) return false;
+  store<u32>(EXIT_REASON, HOT_EXIT);
+  return true;
+}
+
 /** Run until something needs the host side: EXIT_REASON says what. */
 export function run(): void {
   store<u32>(EXIT_REASON, 0);
@@ -170,31 +229,36 @@ export function run(): void {
     }
     const rip = load<u64>(RIP);
     const mode = load<u32>(MODE);
-    const at = cacheSlot(rip);
-    if (load<u64>(at) != rip || load<u32>(at, 8) != ((epochOf(rip, mode) << 10) | mode)) {
-      if (lookup(rip, mode, at) == 0) return;
+    let at = cacheSlot(rip);
+    const key = (epochOf(rip, mode) << 10) | mode;
+    if (load<u64>(at) != rip || load<u32>(at, 8) != key) {
+      if (load<u64>(at, 32) == rip && load<u32>(at, 40) == key) at += 32;
+      else if (lookup(rip, mode, at) == 0) return;
     }
     const region = load<u32>(at, 16);
     if (region != 0 && !forceInterp && !stepping) {
+      const entries = load<u32>(at, 24) + 1;
+      store<u32>(at, entries, 24);
+      if (entries == again && hot(rip, load<u32>(at, 12), 1, false)) return;
       entered++;
+      seenHot = false;
       const st = call_indirect<i32>(region, load<u32>(at, 20));
       if (st != 0) return;
+      // It left at the instruction it was entered at (a store to code, a restart): that one must be interpreted, or this would never end.
+      if (load<i32>(BUDGET) == budget && load<u64>(RIP) == rip) setForceInterp(true);
       continue;
     }
     const block = load<u32>(at, 12);
-    clearForceInterp();
+    const forced = forceInterp || seenHot;
+    setForceInterp(false);
+    seenHot = false;
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);
-    if (threshold != 0 && !stepping && count % threshold == 0) {
-      const n = load<u32>(HOT_LIST);
-      if (n < HOT_MAX) {
-        store<u64>(HOT_LIST + 16 + n * 16, rip);
-        store<u32>(HOT_LIST + 24 + n * 16, block);
-        store<u32>(HOT_LIST, n + 1);
-        if (n + 1 >= hotBatch) {
-          store<u32>(EXIT_REASON, HOT_EXIT);
-          return;
-        }
+    if (threshold != 0 && !stepping && !forced && count % threshold == 0) {
+      // A block that became hot a second time while it waited is too hot to wait.
+      if (hot(rip, block, 0, count >= 2 * threshold)) {
+        seenHot = true;
+        return;
       }
     }
     const lin = linearRip(rip, mode);

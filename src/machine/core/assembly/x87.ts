@@ -923,14 +923,18 @@ function abridge(tag: u32): u32 {
 }
 const IMAGE = memory.data(112);
 
-/** Copy `len` bytes of guest memory in or out; every page is checked before the first byte moves out. */
-/** `len` bytes are written where `span` bytes must be writable. */
+/**
+ * Copy `len` bytes of guest memory in or out; every page is checked before the first byte moves out. `span`: how many bytes must be
+ * writable, which may be more.
+ */
 export function copyOut(va: u64, src: usize, len: i32, span: i32): bool {
   if (!whole(va, span)) return false;
   // commitW after a mere check writes nothing new; it only forgets the staging.
   if (translateW(va, 1) == 0) return false;
   commitW();
-  if (translateW(va + span - 1, 1) == 0) return false;
+  // (At most two pages. A fault in the second names its beginning.)
+  const last = va + span - 1;
+  if (((va ^ last) & ~0xfff) != 0 && translateW(last & ~0xfff, 1) == 0) return false;
   commitW();
   for (let i = 0; i < len; ) {
     // Aligned pieces of at most 16 bytes never cross a page.

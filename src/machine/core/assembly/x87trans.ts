@@ -305,6 +305,18 @@ export function x87Trig2(op: i32): i32 {
     m = oM;
     se = oSE;
     sinCosOut(0);
+  } else if (ge < -50 && (gq & 1) == 0) {
+    // x + x³/3: in the quotient the sign of what comes after x would be lost, and with it which way to round.
+    mulFrac(gh, gl, zh, zl);
+    const more = tl / 3 + 1;
+    xe = ge;
+    tl = gl + more;
+    th = gh + <u64>(tl < gl);
+    if (th < gh) {
+      th = 0x8000000000000000;
+      xe++;
+    }
+    outInexact(aS ^ gs);
   } else {
     cosMant();
     const ch = th,

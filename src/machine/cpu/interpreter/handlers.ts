@@ -105,9 +105,7 @@ export class HandlerCache {
 export class PendingModule implements Helpers {
   readonly builder = new ModuleBuilder();
   private readonly indices = new Map<string, number>();
-  constructor(
-    private readonly host: ModuleHost,
-  ) {
+  constructor(private readonly host: ModuleHost) {
     this.builder.importMemory("env", "memory", true, 1, 65536);
   }
   index(name: string): number {

@@ -48,7 +48,9 @@ const MASK_PAGE = c64(-4096, -1);
 
 /** Instructions that raise #GP(0) whenever CPL is not 0 (SDM vol. 3, 5.9). */
 const PRIVILEGED = new Set(
-  "rdmsr wrmsr hlt clts lgdt lidt lldt ltr lmsw invlpg invlpga wbinvd invd mov_cr mov_dr sysret sysexit swapgs".split(" "),
+  "rdmsr wrmsr hlt clts lgdt lidt lldt ltr lmsw invlpg invlpga wbinvd invd mov_cr mov_dr sysret sysexit swapgs".split(
+    " ",
+  ),
 );
 /** Instructions that ask for CPL ≤ IOPL; there is no I/O bitmap outside the hypervisor's emulation. */
 const IOPL_OPS = new Set(["in", "out", "ins", "outs", "cli", "sti"]);
@@ -93,7 +95,13 @@ export abstract class BaseSem implements Sem {
   protected abstract cc(): CcState;
   /** Set them; values are i64 or absent. `op` is a constant. */
   protected abstract setCc(op: number, a: Expr | undefined, b: Expr | undefined, r: Expr | undefined): void;
-  protected abstract setCcIf(cond: Expr, op: number, a: Expr | undefined, b: Expr | undefined, r: Expr | undefined): void;
+  protected abstract setCcIf(
+    cond: Expr,
+    op: number,
+    a: Expr | undefined,
+    b: Expr | undefined,
+    r: Expr | undefined,
+  ): void;
   /** Segment base of the memory operand, when it is not known to be zero. */
   protected abstract memSegBase(): Expr;
   /** After a store that took the slow path (interpreter: notice invalidated code). */
@@ -199,8 +207,12 @@ export abstract class BaseSem implements Sem {
   }
 
   // ---- memory ----
-  ea(): Expr {
-    const off = this.eaOffset();
+  ea(delta?: Expr): Expr {
+    let off = this.eaOffset();
+    if (delta !== undefined) {
+      off = i64.add(off, delta);
+      if (this.insn.asize !== 8) off = i64.and(off, this.insn.asize === 4 ? c64(-1, 0) : c64(0xffff));
+    }
     const seg = this.insn.seg;
     if (this.bits64 ? seg < FS : (this.mode & MODE_FLAT) !== 0 && seg < FS) return off;
     const lin = i64.add(off, this.memSegBase());
@@ -428,7 +440,8 @@ function positive(s: CcState, cc: number): Expr {
   /** Sign-extend a value of the operation's size within its wasm type. */
   const sx = (e: Expr): Expr => (size === 1 ? i32.extend8_s(e) : size === 2 ? i32.extend16_s(e) : e);
   /** The top bit of a value of the operation's size as 0 or 1. */
-  const top = (e: Expr): Expr => (wide ? i32.wrap(i64.shr_u(e, c64(63))) : i32.and(i32.shr_u(e, c32(size * 8 - 1)), c32(1)));
+  const top = (e: Expr): Expr =>
+    wide ? i32.wrap(i64.shr_u(e, c64(63))) : i32.and(i32.shr_u(e, c32(size * 8 - 1)), c32(1));
   const a = val(s.a);
   const b = val(s.b);
   const r = val(s.r);

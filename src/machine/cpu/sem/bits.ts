@@ -1,21 +1,7 @@
 /** Bit tests, scans, counts, and CRC32. */
 import { c32, c64, i32, i64, select, type Expr } from "../../wasm/expr.js";
 import { CC } from "../flags.js";
-import {
-  at,
-  bitAt,
-  define,
-  isImm,
-  isMem,
-  lit,
-  low32,
-  sizeOf,
-  toI64,
-  toI64s,
-  widen,
-  wrapLinear,
-  type Emit,
-} from "./common.js";
+import { at, bitAt, define, isImm, isMem, lit, low32, sizeOf, toI64, toI64s, widen, type Emit } from "./common.js";
 import type { OpTable, Rmw, Sem } from "./context.js";
 
 /** Value, bit index and, where the operation writes, the handle. A register index reaches memory beyond the operand, as a signed bit offset. */
@@ -26,7 +12,7 @@ function bitOperand(x: Sem, size: number, writes: boolean): { value: Expr; index
     const index = x.let(i32.and(low32(size, offset), width));
     const shift = size === 8 ? 6 : size === 4 ? 5 : 4;
     const unit = i64.shl(i64.shr_s(toI64s(size, offset), c64(shift)), c64(shift - 3));
-    const address = x.let(wrapLinear(x, i64.add(x.ea(), unit)));
+    const address = x.let(x.ea(unit));
     if (writes) {
       const rmw = x.rmwAt(address, size);
       return { value: rmw.value, index, rmw };

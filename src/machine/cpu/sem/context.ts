@@ -61,8 +61,8 @@ export interface Sem {
   gprSized(n: number, size: number): Expr;
   setGprSized(n: number, size: number, e: Expr): void;
 
-  /** Linear address of the memory operand (i64), segment base added, wrapped to the address size. */
-  ea(): Expr;
+  /** Linear address of the memory operand (i64), segment base added, wrapped to the address size; displaced by `delta` bytes (i64). */
+  ea(delta?: Expr): Expr;
   /** Offset of the memory operand without the segment base (lea). */
   eaOffset(): Expr;
   /** Base of a segment (i64; constant 0 where the mode says so). */
@@ -156,7 +156,6 @@ export interface Sem {
 
   /** FPU/SSE available? Emits #NM (and returns false) if the mode says the unit is off. */
   fpuAvailable(): boolean;
-  /** True where the host CPU may use native floating point for the fast path; slow paths are always helpers. */
 }
 
 export interface OpDef {

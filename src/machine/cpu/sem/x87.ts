@@ -148,7 +148,9 @@ export function register(ops: OpTable): void {
   def(ops, "fnclex", (x) => x.helperVoid("x87Clex", []));
   def(ops, "fninit", (x) => x.helperVoid("x87Init", []));
   const env = (op: string, fn: string, full: number): void =>
-    def(ops, op, (x) => (full < 2 ? stores : callStatus)(x, fn, [x.ea(), c32(x.insn.osize === 2 ? 2 : 4), c32(full & 1)]));
+    def(ops, op, (x) =>
+      (full < 2 ? stores : callStatus)(x, fn, [x.ea(), c32(x.insn.osize === 2 ? 2 : 4), c32(full & 1)]),
+    );
   env("fnstenv", "x87StoreEnv", 0);
   env("fnsave", "x87StoreEnv", 1);
   env("fldenv", "x87LoadEnv", 2);

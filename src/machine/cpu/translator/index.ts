@@ -25,7 +25,7 @@ import type { Helpers } from "../sem/base.js";
 import type { OpTable } from "../sem/context.js";
 import { planAccesses } from "./accesses.js";
 import { DYNAMIC, flagFlow, isBackEdge, NEED_A, NEED_B, NEED_R, needs, type FlagFlow, type Flags } from "./flow.js";
-import { grow, ranges, type Block, type Graph } from "./grow.js";
+import { END, grow, ranges, type Block, type Graph } from "./grow.js";
 import { TranslatorSem, type FlagState, type Leave } from "./sem.js";
 import { shapesFor } from "./shape.js";
 import { structure, type Structure } from "./structure.js";
@@ -65,6 +65,7 @@ export function translateRegion(
     ranges: ranges(src, graph.blocks),
     instructions: graph.instructions,
     blocks: graph.blocks.length,
+    calls: graph.blocks.some((b) => b.end === END.CALL && !graph.at.has(b.target)),
   };
 }
 

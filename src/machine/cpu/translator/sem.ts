@@ -444,9 +444,9 @@ export class TranslatorSem extends BaseSem {
     }
     return l;
   }
-  override ea(): Expr {
-    const e = super.ea();
-    if (this.plan) this.eaExpr = e;
+  override ea(delta?: Expr): Expr {
+    const e = super.ea(delta);
+    if (this.plan && delta === undefined) this.eaExpr = e;
     return e;
   }
   protected override stackAddr(offset: Expr): Expr {
@@ -790,6 +790,8 @@ export class TranslatorSem extends BaseSem {
     if (this.state.op === DYNAMIC) this.spillDynamic();
     else if (this.state.op >= 0) this.spillFlags(this.state, this.state.cold);
     this.code.store(4, c32(0), local(this.budget, "i32"), BUDGET);
+    // Where the loop's flags are dynamic it is not the budget that tells.
+    this.code.setLocal(this.flagOp, c32(-1));
   }
   private assign(l: number, e: Expr): void {
     if (e.n !== N.LOCAL || e.code !== l) this.code.setLocal(l, e);

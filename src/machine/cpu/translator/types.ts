@@ -30,6 +30,8 @@ export interface Region {
   readonly ranges: readonly CodeRange[];
   readonly instructions: number;
   readonly blocks: number;
+  /** It has direct calls of functions that are not in it. */
+  readonly calls: boolean;
 }
 
 export interface TranslateOptions {

@@ -1,0 +1,430 @@
+/**
+ * The back end of a virtual disk (blkif, public/io/blkif.h): requests from the rings of one front end, carried out on a `BlockImage`.
+ *
+ * Invariants:
+ * - a request that is wrong in any way is answered with an error and touches neither the image nor a page; a ring that is wrong ends the device;
+ * - guest pages are touched only while a request is taken (data to be written is copied in) and when it is answered (data read is copied
+ *   out), never in between, so that a device can go at any time;
+ * - a flush is answered when every write taken before it is on the medium.
+ */
+import { ENODEV } from "../../abi/errno.js";
+import {
+  BLKIF_DISCARD_SECURE,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP_DISCARD,
+  BLKIF_OP_FLUSH_DISKCACHE,
+  BLKIF_OP_INDIRECT,
+  BLKIF_OP_READ,
+  BLKIF_OP_WRITE,
+  BLKIF_OP_WRITE_BARRIER,
+  BLKIF_RSP_EOPNOTSUPP,
+  BLKIF_RSP_ERROR,
+  BLKIF_RSP_OKAY,
+  blkif_request_segment,
+  VDISK_CDROM,
+  VDISK_READONLY,
+  VDISK_REMOVABLE,
+} from "../../abi/io_blkif.js";
+import type { Domain } from "../../hypervisor/domain.js";
+import type { StoreAccess } from "../../xenstore/client.js";
+import {
+  BackendDevice,
+  DeviceError,
+  FrontNodes,
+  newDeviceMetrics,
+  type BackendHost,
+  type EventChannel,
+  type SharedRing,
+} from "../xenbus/index.js";
+import { SECTOR, type BlockImage } from "./image/image.js";
+import type { BlockMetrics } from "./metrics.js";
+import {
+  blockAbi,
+  decodeRequest,
+  decodeSegments,
+  encodeResponse,
+  SEGMENTS_PER_PAGE,
+  type BlockAbi,
+  type BlockRequest,
+  type Segment,
+} from "./protocol.js";
+import { after, InFlight, type Wait } from "./state.js";
+
+const MAX_RING_ORDER = 4;
+const MAX_INDIRECT_SEGMENTS = 256;
+const SECTORS_PER_PAGE = 8;
+/** Persistent grants kept per ring, as xen-blkback has it: all that one ring of 32 indirect requests can use. */
+const PERSISTENT_PER_RING = 1056;
+
+export interface BlockBackendOptions {
+  /** The guest may only read, whatever the image can. */
+  readonly readOnly?: boolean;
+  readonly cdrom?: boolean;
+  readonly removable?: boolean;
+  /** Offer to keep grants mapped. Default yes. */
+  readonly persistent?: boolean;
+  /** Offer discard where the image can. Default yes. */
+  readonly discard?: boolean;
+  /** Rings offered at most. Default 1. */
+  readonly queues?: number;
+  /** For `physical-device` and `physical-device-path`. */
+  readonly physical?: { readonly device: string; readonly path: string };
+  /** Close the image with the device. */
+  readonly owns?: boolean;
+}
+
+/** A request being carried out: where its data is to go. */
+interface Job {
+  readonly request: BlockRequest;
+  readonly operation: number;
+  readonly segments: readonly Segment[];
+  readonly data: Uint8Array;
+}
+
+/** One ring with its channel. */
+class Queue {
+  alive = true;
+  private readonly entry: Uint8Array;
+  private scheduled = false;
+  channel!: EventChannel;
+
+  constructor(
+    readonly device: BlockBackend,
+    readonly ring: SharedRing,
+    readonly abi: BlockAbi,
+  ) {
+    this.entry = new Uint8Array(abi.requestSize);
+  }
+
+  /** Take what is in the ring. */
+  work(): void {
+    const { ring } = this;
+    do {
+      while (ring.take(this.entry)) this.device.handle(this, decodeRequest(this.abi, this.entry));
+    } while (ring.moreRequests());
+    this.push();
+  }
+  respond(request: BlockRequest, operation: number, status: number): void {
+    this.ring.respond(encodeResponse(this.abi, request.idLo, request.idHi, operation, status));
+  }
+  push(): void {
+    if (this.ring.push()) this.device.wake(this.channel);
+  }
+  /** Show responses that were written outside `work`, those of one moment together. */
+  pushSoon(later: (fn: () => void) => void): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    later(() => {
+      this.scheduled = false;
+      if (this.alive) this.push();
+    });
+  }
+}
+
+export class BlockBackend extends BackendDevice {
+  readonly metrics: BlockMetrics = {
+    ...newDeviceMetrics(),
+    reads: 0,
+    writes: 0,
+    flushes: 0,
+    barriers: 0,
+    discards: 0,
+    indirect: 0,
+    sectorsRead: 0,
+    sectorsWritten: 0,
+  };
+  readonly readOnly: boolean;
+  private readonly canDiscard: boolean;
+  private readonly flight = new InFlight();
+  private queues: Queue[] = [];
+  private persistentInUse = false;
+
+  constructor(
+    host: BackendHost,
+    guest: Domain,
+    devid: number,
+    readonly image: BlockImage,
+    private readonly options: BlockBackendOptions = {},
+  ) {
+    super(host, guest, "vbd", devid);
+    this.readOnly = options.readOnly === true || options.cdrom === true || image.readOnly;
+    this.canDiscard = options.discard !== false && !this.readOnly && (image.discardGranularity ?? 0) > 0;
+  }
+
+  // --- nodes ----------------------------------------------------------------------------------------------------------------
+
+  protected override advertise(t: StoreAccess): void {
+    const put = (name: string, value: string | number): void => t.write(`${this.backPath}/${name}`, value);
+    put("feature-max-indirect-segments", MAX_INDIRECT_SEGMENTS);
+    put("multi-queue-max-queues", this.options.queues ?? 1);
+    put("max-ring-page-order", MAX_RING_ORDER);
+    const physical = this.options.physical;
+    if (physical !== undefined) {
+      put("physical-device", physical.device);
+      put("physical-device-path", physical.path);
+    }
+    put("hotplug-status", "connected");
+  }
+
+  protected override describe(t: StoreAccess): void {
+    const put = (name: string, value: string | number): void => t.write(`${this.backPath}/${name}`, value);
+    put("feature-flush-cache", 1);
+    if (this.canDiscard) {
+      put("discard-granularity", this.image.discardGranularity ?? 0);
+      put("discard-alignment", 0);
+      put("discard-secure", 0);
+      put("feature-discard", 1);
+    }
+    put("feature-barrier", 1);
+    put("feature-persistent", this.options.persistent === false ? 0 : 1);
+    put("sectors", this.image.sectors);
+    const { cdrom, removable } = this.options;
+    put("info", (cdrom ? VDISK_CDROM : 0) | (removable ? VDISK_REMOVABLE : 0) | (this.readOnly ? VDISK_READONLY : 0));
+    put("sector-size", this.image.sectorSize);
+    put("physical-sector-size", this.image.sectorSize);
+  }
+
+  protected override connect(): void {
+    const protocol = this.front.text("protocol");
+    const abi = blockAbi(protocol);
+    if (abi === undefined) throw new DeviceError(`unknown fe protocol ${String(protocol).slice(0, 40)}`, ENODEV);
+    const max = this.options.queues ?? 1;
+    const queues = this.front.number("multi-queue-num-queues", 0xffff_ffff, 1);
+    if (queues < 1 || queues > max) throw new DeviceError(`guest requested ${queues} queues, exceeding the maximum of ${max}`);
+    const order = this.front.number("ring-page-order", MAX_RING_ORDER, -1);
+    this.persistentInUse = this.options.persistent !== false && this.front.flag("feature-persistent");
+    this.grants.maxPersistent = this.persistentInUse ? PERSISTENT_PER_RING * queues : 0;
+    for (let i = 0; i < queues; i++) {
+      const front =
+        queues === 1 ? this.front : new FrontNodes(this.host.xs, `${this.frontPath}/queue-${i}`);
+      // `ring-ref` alone is the protocol of one page; a front end that names an order numbers its pages.
+      const refs: number[] = [];
+      if (order < 0) refs.push(front.number("ring-ref"));
+      else for (let p = 0; p < 1 << order; p++) refs.push(front.number(`ring-ref${p}`));
+      const queue = new Queue(this, this.ring(refs, abi.requestSize, abi.responseSize), abi);
+      this.queues.push(queue);
+      queue.channel = this.bind(front.number("event-channel"), () => queue.work());
+    }
+  }
+
+  protected override disconnect(): Promise<void> | void {
+    for (const q of this.queues) q.alive = false;
+    this.queues = [];
+    if (this.flight.busy) return this.flight.drained();
+  }
+
+  protected override closed(): void {
+    if (this.options.owns !== true) return;
+    const log = (e: unknown): void =>
+      this.host.dom0.xen.console.log(`vbd/${this.guest.domid}/${this.devid}: closing the image: ${String(e)}`);
+    const close = async (): Promise<void> => {
+      await this.flight.drained();
+      if (!this.readOnly) await this.image.flush();
+      await this.image.close();
+    };
+    close().catch(log);
+  }
+
+  /** Requests in flight on the image. */
+  get pending(): number {
+    return this.flight.count;
+  }
+  /** @internal */
+  wake(channel: EventChannel): void {
+    this.notify(channel);
+  }
+
+  // --- requests -------------------------------------------------------------------------------------------------------------
+
+  /** @internal Called with each request as it was in the ring. */
+  handle(queue: Queue, request: BlockRequest): void {
+    const m = this.metrics;
+    m.requests++;
+    let operation = request.operation;
+    let segments = request.segments;
+    switch (operation) {
+      case BLKIF_OP_READ:
+      case BLKIF_OP_WRITE:
+      case BLKIF_OP_WRITE_BARRIER:
+      case BLKIF_OP_FLUSH_DISKCACHE:
+        if (request.segmentCount > BLKIF_MAX_SEGMENTS_PER_REQUEST) return this.fail(queue, request, operation);
+        break;
+      case BLKIF_OP_INDIRECT: {
+        m.indirect++;
+        operation = request.indirectOp;
+        const found = this.indirectSegments(request);
+        if (found === null) return this.fail(queue, request, operation);
+        segments = found;
+        break;
+      }
+      case BLKIF_OP_DISCARD:
+        return this.discard(queue, request);
+      default:
+        return this.fail(queue, request, operation, BLKIF_RSP_EOPNOTSUPP);
+    }
+    const isRead = operation === BLKIF_OP_READ;
+    if (!isRead && this.readOnly && (operation !== BLKIF_OP_FLUSH_DISKCACHE || segments.length > 0)) {
+      return this.fail(queue, request, operation);
+    }
+    if (segments.length === 0 && (isRead || operation === BLKIF_OP_WRITE)) return this.fail(queue, request, operation);
+    const sectors = this.length(segments);
+    if (sectors < 0 || (sectors > 0 && !this.within(request.sector, sectors))) return this.fail(queue, request, operation);
+    const data = new Uint8Array(sectors * SECTOR);
+    if (!isRead && !this.copyIn(segments, data)) return this.fail(queue, request, operation);
+    const job: Job = { request, operation, segments, data };
+    let wait: Wait;
+    try {
+      wait = this.submit(job);
+    } catch (e) {
+      return this.imageFailed(queue, job, e);
+    }
+    if (wait === undefined) return this.finish(queue, job);
+    this.inBackground(wait, queue, job);
+  }
+
+  private submit(job: Job): Wait {
+    const { image, flight, metrics: m } = this;
+    const { data, operation } = job;
+    const { sector } = job.request;
+    switch (operation) {
+      case BLKIF_OP_READ:
+        m.reads++;
+        m.sectorsRead += data.length / SECTOR;
+        return flight.read(() => image.read(sector, data));
+      case BLKIF_OP_WRITE:
+        m.writes++;
+        m.sectorsWritten += data.length / SECTOR;
+        return flight.write(() => image.write(sector, data));
+      case BLKIF_OP_FLUSH_DISKCACHE:
+        m.flushes++;
+        if (this.readOnly) return undefined;
+        if (data.length === 0) return flight.flush(() => image.flush());
+        m.sectorsWritten += data.length / SECTOR;
+        return flight.flush(() => after(image.flush(), () => image.write(sector, data)));
+      default: {
+        // Barrier: what came before is on the medium before this is, and this before what comes after.
+        m.barriers++;
+        m.sectorsWritten += data.length / SECTOR;
+        return flight.barrier(() =>
+          after(image.flush(), () =>
+            data.length === 0 ? undefined : after(image.write(sector, data), () => image.flush()),
+          ),
+        );
+      }
+    }
+  }
+
+  /** Carried out on the host meanwhile: virtual time waits, and the answer comes between grains. */
+  private inBackground(wait: Promise<void>, queue: Queue, job: Job): void {
+    const { xen } = this.host.dom0;
+    xen.hostBusy++;
+    const done = (failure: unknown, failed: boolean): void => {
+      xen.post(() => {
+        xen.hostBusy--;
+        if (!queue.alive) return;
+        this.guard(() => {
+          if (failed) this.imageFailed(queue, job, failure);
+          else this.finish(queue, job);
+          queue.pushSoon((fn) => this.later(fn));
+        });
+      });
+    };
+    wait.then(
+      () => done(null, false),
+      (e: unknown) => done(e, true),
+    );
+  }
+
+  private finish(queue: Queue, job: Job): void {
+    if (job.operation === BLKIF_OP_READ && !this.copyOut(job.segments, job.data)) {
+      return this.fail(queue, job.request, job.operation);
+    }
+    this.metrics.responses++;
+    queue.respond(job.request, job.operation, BLKIF_RSP_OKAY);
+  }
+
+  private fail(queue: Queue, request: BlockRequest, operation: number, status: number = BLKIF_RSP_ERROR): void {
+    this.metrics.errors++;
+    this.metrics.responses++;
+    queue.respond(request, operation, status);
+  }
+
+  private imageFailed(queue: Queue, job: Job, why: unknown): void {
+    this.host.dom0.xen.console.log(
+      `vbd/${this.guest.domid}/${this.devid}: I/O error at sector ${job.request.sector}: ${why instanceof Error ? why.message : String(why)}`,
+    );
+    this.fail(queue, job.request, job.operation);
+  }
+
+  private discard(queue: Queue, request: BlockRequest): void {
+    const { sector, discardSectors: count } = request;
+    if (!this.canDiscard || (request.discardFlag & BLKIF_DISCARD_SECURE) !== 0) {
+      return this.fail(queue, request, BLKIF_OP_DISCARD, BLKIF_RSP_EOPNOTSUPP);
+    }
+    if (!this.within(sector, count)) return this.fail(queue, request, BLKIF_OP_DISCARD);
+    this.metrics.discards++;
+    const job: Job = { request, operation: BLKIF_OP_DISCARD, segments: [], data: new Uint8Array(0) };
+    let wait: Wait;
+    try {
+      wait = this.flight.write(() => this.image.discard(sector, count));
+    } catch (e) {
+      return this.imageFailed(queue, job, e);
+    }
+    if (wait === undefined) this.finish(queue, job);
+    else this.inBackground(wait, queue, job);
+  }
+
+  // --- checks and copies ----------------------------------------------------------------------------------------------------
+
+  /** Does the image have these sectors, on its own sectors' bounds? */
+  private within(sector: number, count: number): boolean {
+    const unit = this.image.sectorSize / SECTOR;
+    if (unit > 1 && (sector % unit !== 0 || count % unit !== 0)) return false;
+    return count <= this.image.sectors && sector <= this.image.sectors - count;
+  }
+
+  /** Sectors of all segments; −1 where one is not within its page. */
+  private length(segments: readonly Segment[]): number {
+    let sectors = 0;
+    for (const s of segments) {
+      if (s.last >= SECTORS_PER_PAGE || s.first > s.last) return -1;
+      sectors += s.last - s.first + 1;
+    }
+    return sectors;
+  }
+
+  /** The segments of an indirect request, from the pages that hold them; null where they are refused. */
+  private indirectSegments(request: BlockRequest): Segment[] | null {
+    const { indirectOp, segmentCount: count } = request;
+    if (indirectOp !== BLKIF_OP_READ && indirectOp !== BLKIF_OP_WRITE) return null;
+    if (count < 1 || count > MAX_INDIRECT_SEGMENTS) return null;
+    const segments: Segment[] = [];
+    for (let done = 0, page = 0; done < count; page++) {
+      const n = Math.min(SEGMENTS_PER_PAGE, count - done);
+      const bytes = new Uint8Array(n * blkif_request_segment.size);
+      if (this.grants.copyIn(request.indirectRefs[page] as number, 0, bytes) < 0) return null;
+      decodeSegments(bytes, 0, n, segments);
+      done += n;
+    }
+    return segments;
+  }
+
+  private copyIn(segments: readonly Segment[], data: Uint8Array): boolean {
+    let at = 0;
+    for (const s of segments) {
+      const n = (s.last - s.first + 1) * SECTOR;
+      if (this.grants.copyIn(s.gref, s.first * SECTOR, data.subarray(at, at + n)) < 0) return false;
+      at += n;
+    }
+    return true;
+  }
+  private copyOut(segments: readonly Segment[], data: Uint8Array): boolean {
+    let at = 0;
+    for (const s of segments) {
+      const n = (s.last - s.first + 1) * SECTOR;
+      if (this.grants.copyOut(s.gref, s.first * SECTOR, data.subarray(at, at + n)) < 0) return false;
+      at += n;
+    }
+    return true;
+  }
+}
