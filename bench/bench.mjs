@@ -34,9 +34,10 @@ const WORK = [
 /** What the guest runs: markers around each work, twice (warm-up and measured). */
 const works = WORK.filter((w) => w.run && (only === "" || w.name.includes(only)));
 const script = [
+  "echo @u0w",
   "mkdir -p /tmp",
   "i=0; while [ $i -lt 64 ]; do cat /bin/busybox; i=$((i+1)); done 2>/dev/null | head -c 16777216 >/tmp/data",
-  ...works.map((w, i) => `for k in w m; do echo @b$i$k; (${w.run}) >/dev/null; echo @e$i$k; done`),
+  ...works.map((w, i) => `for k in w m; do echo @b${i}$k; (${w.run}) >/dev/null; echo @e${i}$k; done`),
 ].join("; ");
 
 function machine(kind) {
@@ -73,11 +74,11 @@ function round(kind) {
           line += c;
           continue;
         }
-        const m = /@([be])(\d+)([wm])$/.exec(line);
+        const m = /@([ube])(\d+)([wm])$/.exec(line);
         if (m) {
           if (times["power-on to user space"] === undefined) times["power-on to user space"] = now - start;
           if (m[1] === "b") begun[m[2] + m[3]] = now;
-          else if (m[3] === "m") times[works[Number(m[2])].name] = now - begun[m[2] + m[3]];
+          else if (m[1] === "e" && m[3] === "m") times[works[Number(m[2])].name] = now - begun[m[2] + m[3]];
         }
         line = "";
       }

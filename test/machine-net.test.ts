@@ -3,9 +3,10 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { mapForHost } from "../src/hypervisor/grants/grant-table.js";
 import { checksumOk, parse } from "../src/devices/network/packet.js";
 import { NodeSockets } from "../src/sys/node/nat-sockets.js";
-import { debianFile, type Guest, Host, LIMIT, missing, TEST_LIMIT } from "./machine/harness.js";
+import { debianFile, type Guest, Host, missing, TEST_LIMIT } from "./machine/harness.js";
 
 const noDebian = missing(debianFile("vmlinuz-cloud"), debianFile("initramfs.cpio.gz"));
 const md5 = (b: Uint8Array): string => createHash("md5").update(b).digest("hex");
@@ -16,7 +17,7 @@ function readPcap(chunks: readonly Uint8Array[]): { time: number; frame: Uint8Ar
   expect(file.readUInt32LE(0)).toBe(0xa1b2c3d4);
   expect([file.readUInt16LE(4), file.readUInt16LE(6), file.readUInt32LE(20)]).toEqual([2, 4, 1]);
   const out: { time: number; frame: Uint8Array }[] = [];
-  for (let at = 24; at < file.length; ) {
+  for (let at = 24; at < file.length;) {
     const length = file.readUInt32LE(at + 8);
     expect(file.readUInt32LE(at + 12)).toBe(length);
     out.push({
@@ -77,12 +78,16 @@ describe.skipIf(noDebian !== "")(`two Debians on one bridge${noDebian}`, { timeo
     expect(await a.sh("cat /sys/class/net/eth0/address")).toContain("00:16:3e:00:00:01\n");
   });
   it("ping each other", async () => {
-    expect(await a.sh("ping -c 3 -i 0.2 10.1.0.2")).toMatch(/3 packets transmitted, 3 packets received, 0% packet loss/);
+    expect(await a.sh("ping -c 3 -i 0.2 10.1.0.2")).toMatch(
+      /3 packets transmitted, 3 packets received, 0% packet loss/,
+    );
     expect(await b.sh("ping -c 1 -s 4000 10.1.0.1")).toMatch(/1 packets received, 0% packet loss/);
   });
   it("send a file by nc, unchanged", async () => {
     await b.sh("nc -l -p 5000 > /tmp/got & true");
-    const sum = /[0-9a-f]{32}/.exec(await a.sh("dd if=/dev/urandom of=/tmp/f bs=64k count=32 2>/dev/null; md5sum /tmp/f"))?.[0];
+    const sum = /[0-9a-f]{32}/.exec(
+      await a.sh("dd if=/dev/urandom of=/tmp/f bs=64k count=32 2>/dev/null; md5sum /tmp/f"),
+    )?.[0];
     await a.sh("nc 10.1.0.2 5000 < /tmp/f");
     expect(await b.sh("wait; md5sum /tmp/got")).toContain(`${sum}  /tmp/got`);
     const vif = b.running.devices.list("vif")[0];
@@ -98,6 +103,20 @@ describe.skipIf(noDebian !== "")(`two Debians on one bridge${noDebian}`, { timeo
     expect(host.machine.xs.exists(`/local/domain/0/backend/vif/${a.domid}/1`)).toBe(false);
     expect(host.machine.bridge("br1").ports).toHaveLength(0);
   });
+  it("a front end that breaks its ring loses its own interface and nobody else's", async () => {
+    const { machine } = host;
+    const ref = Number(machine.xs.read(`/local/domain/${b.domid}/device/vif/0/rx-ring-ref`));
+    const ring = mapForHost(b.running.domain, ref, true);
+    if (typeof ring === "number") throw new Error("no ring");
+    machine.mem.w32(ring.mfn * 4096, machine.mem.r32(ring.mfn * 4096) + 100_000);
+    ring.unmap();
+    await a.sh("ping -c 1 -W 1 10.1.0.2");
+    const [ours, theirs] = [a, b].map((g) => g.running.devices.list("vif")[0]);
+    expect([ours?.isConnected, ours?.metrics.fatal, theirs?.metrics.fatal]).toEqual([true, 0, 1]);
+    expect(theirs?.lastError).toMatch(/ring index/);
+    expect(machine.bridge().ports.map((p) => p.name)).toEqual([`vif${a.domid}.0`]);
+    expect(b.ended).toBe(false);
+  });
 });
 
 describe.skipIf(noDebian !== "")(`a Debian behind the NAT${noDebian}`, { timeout: TEST_LIMIT }, () => {
@@ -108,7 +127,9 @@ describe.skipIf(noDebian !== "")(`a Debian behind the NAT${noDebian}`, { timeout
     guest = await host.debian("cloud", "quiet", { memoryMiB: 128 });
     await guest.shell();
     guest.running.attachVif({ nat: true }).capture((b) => pcap.push(b));
-    await guest.sh("for i in $(seq 50); do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done; ip link set lo up; ip link set eth0 up");
+    await guest.sh(
+      "for i in $(seq 50); do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done; ip link set lo up; ip link set eth0 up",
+    );
   }, TEST_LIMIT);
   afterAll(() => {
     host.close();
@@ -183,4 +204,4 @@ describe.skipIf(noDebian !== "")(`a Debian behind the NAT${noDebian}`, { timeout
     const kinds = new Set(frames.map(({ frame }) => parse(frame)?.proto));
     expect(kinds.has(6) && kinds.has(17) && kinds.has(1)).toBe(true);
   });
-}, LIMIT);
+});

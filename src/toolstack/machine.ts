@@ -131,7 +131,8 @@ export class RunningDomain {
   attachVif(vif: VifSpec = {}): VifBackend {
     const { machine } = this;
     const { bridge, nat, mac, script, ...rest } = vif;
-    const network = nat === true ? machine.nat() : (nat ?? (bridge instanceof Bridge ? bridge : machine.bridge(bridge)));
+    const network =
+      nat === true ? machine.nat() : (nat ?? (bridge instanceof Bridge ? bridge : machine.bridge(bridge)));
     return attachVif(machine, this.devices, this.domain, network, {
       ...rest,
       mac: mac ?? randomMac(() => machine.random()),

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { Timer } from "../../src/hypervisor/time/timers.js";
 import { Machine, type DomainSpec, type MachineOptions, type RunningDomain } from "../../src/toolstack/machine.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -45,8 +46,11 @@ export class Guest {
   ) {
     running.console.onOutput = (bytes) => {
       this.text += latin1.decode(bytes);
+      this.onOutput();
     };
   }
+  /** Called when it has printed something, at that point of its time: what is typed here comes at the same point in every run. */
+  onOutput: () => void = () => {};
 
   get domid(): number {
     return this.running.domain.domid;
@@ -175,11 +179,11 @@ export class Host {
     }
   }
 
-  /** Run for so many instructions of all guests together. */
-  async runInstructions(n: number): Promise<void> {
+  /** Run for so many instructions of all guests together, or until something else happens. */
+  async runInstructions(n: number, orUntil: () => boolean = () => false): Promise<void> {
     const { cpu } = this.machine;
     const end = cpu.retired + n;
-    await this.run(() => cpu.retired >= end, { what: `${n} instructions` });
+    await this.run(() => cpu.retired >= end || orUntil(), { what: `${n} instructions` });
   }
 
   tail(): string {
@@ -201,7 +205,7 @@ export interface Holdings {
   domains: number;
   dom0Ports: number;
   timers: number;
-  queued: string;
+  scheduler: string;
   xenstore: string;
 }
 
@@ -209,25 +213,47 @@ export interface Holdings {
 export function holdings(machine: Machine): Holdings {
   const { xen, dom0, xs } = machine;
   xen.frames.audit();
-  const queued: string[] = [];
-  for (let p = 0; p < xen.scheduler.pcpus; p++) {
-    const unit = xen.scheduler.current(p);
-    if (unit !== null) queued.push(`pCPU ${p}: d${unit.vcpu.domain.domid}v${unit.vcpu.id}`);
-  }
   return {
     freeFrames: xen.frames.freeFrames,
     xenPages: xen.frames.xenPages[1] as number,
     domains: xen.domains.size,
     dom0Ports: dom0.events.activePorts,
     timers: activeTimers(machine),
-    queued: queued.join(", "),
+    scheduler: schedulerState(machine),
     xenstore: ["/local/domain", "/local/domain/0", "/local/domain/0/backend", "/vm", "/libxl"]
       .map((path) => `${path}: ${(xs.list(path) ?? []).join(" ")}`)
       .join("\n"),
   };
 }
 
-/** Timers in the heap that belong to no scheduler's own housekeeping. */
+/** Who has a pCPU, and the sizes of the policy's own collections. */
+function schedulerState(machine: Machine): string {
+  const { scheduler } = machine.xen;
+  const out: string[] = [];
+  for (let p = 0; p < scheduler.pcpus; p++) {
+    const unit = scheduler.current(p);
+    if (unit !== null) out.push(`pCPU ${p}: d${unit.vcpu.domain.domid}v${unit.vcpu.id}`);
+  }
+  for (const [name, v] of Object.entries(scheduler.policy) as [string, unknown][]) {
+    if (v instanceof Map || v instanceof Set) out.push(`${name}: ${v.size}`);
+    else if (Array.isArray(v)) out.push(`${name}: ${v.map((x: unknown) => (Array.isArray(x) ? x.length : "-")).join(" ")}`);
+  }
+  return out.join(", ");
+}
+
+/** Timers that are set, but for the scheduler's own (slices, ticks, accounting), which stop by themselves when nobody runs. */
 function activeTimers(machine: Machine): number {
-  return (machine.xen.timers as unknown as { size: number }).size;
+  const { timers, scheduler } = machine.xen;
+  const own = new Set<Timer>();
+  const collect = (o: object, depth: number): void => {
+    for (const v of Object.values(o) as unknown[]) {
+      if (v instanceof Timer) own.add(v);
+      else if (Array.isArray(v) && depth > 0)
+        for (const x of v as unknown[]) if (typeof x === "object" && x !== null) collect(x, depth - 1);
+    }
+  };
+  collect(scheduler, 1);
+  collect(scheduler.policy, 1);
+  const { heap, size } = timers as unknown as { heap: Timer[]; size: number };
+  return heap.slice(0, size).filter((t) => !own.has(t)).length;
 }

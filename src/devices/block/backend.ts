@@ -190,13 +190,13 @@ export class BlockBackend extends BackendDevice {
     if (abi === undefined) throw new DeviceError(`unknown fe protocol ${String(protocol).slice(0, 40)}`, ENODEV);
     const max = this.options.queues ?? 1;
     const queues = this.front.number("multi-queue-num-queues", 0xffff_ffff, 1);
-    if (queues < 1 || queues > max) throw new DeviceError(`guest requested ${queues} queues, exceeding the maximum of ${max}`);
+    if (queues < 1 || queues > max)
+      throw new DeviceError(`guest requested ${queues} queues, exceeding the maximum of ${max}`);
     const order = this.front.number("ring-page-order", MAX_RING_ORDER, -1);
     this.persistentInUse = this.options.persistent !== false && this.front.flag("feature-persistent");
     this.grants.maxPersistent = this.persistentInUse ? PERSISTENT_PER_RING * queues : 0;
     for (let i = 0; i < queues; i++) {
-      const front =
-        queues === 1 ? this.front : new FrontNodes(this.host.xs, `${this.frontPath}/queue-${i}`);
+      const front = queues === 1 ? this.front : new FrontNodes(this.host.xs, `${this.frontPath}/queue-${i}`);
       // `ring-ref` alone is the protocol of one page; a front end that names an order numbers its pages.
       const refs: number[] = [];
       if (order < 0) refs.push(front.number("ring-ref"));
@@ -268,7 +268,8 @@ export class BlockBackend extends BackendDevice {
     }
     if (segments.length === 0 && (isRead || operation === BLKIF_OP_WRITE)) return this.fail(queue, request, operation);
     const sectors = this.length(segments);
-    if (sectors < 0 || (sectors > 0 && !this.within(request.sector, sectors))) return this.fail(queue, request, operation);
+    if (sectors < 0 || (sectors > 0 && !this.within(request.sector, sectors)))
+      return this.fail(queue, request, operation);
     const data = new Uint8Array(sectors * SECTOR);
     if (!isRead && !this.copyIn(segments, data)) return this.fail(queue, request, operation);
     const job: Job = { request, operation, segments, data };

@@ -106,7 +106,8 @@ export function decodeRequest(abi: BlockAbi, bytes: Uint8Array): BlockRequest {
   const segmentCount = indirect ? v.getUint16(blkif_request_indirect.nr_segments, true) : discard ? 0 : second;
   const refs: number[] = [];
   if (indirect) {
-    for (let i = 0; i < BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST; i++) refs.push(v.getUint32(abi.indirectRefs + i * 4, true));
+    for (let i = 0; i < BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST; i++)
+      refs.push(v.getUint32(abi.indirectRefs + i * 4, true));
   }
   return {
     operation,
@@ -125,7 +126,13 @@ export function decodeRequest(abi: BlockAbi, bytes: Uint8Array): BlockRequest {
 }
 
 /** The response takes the 12 bytes both layouts have in common; the rest is zero. */
-export function encodeResponse(abi: BlockAbi, idLo: number, idHi: number, operation: number, status: number): Uint8Array {
+export function encodeResponse(
+  abi: BlockAbi,
+  idLo: number,
+  idHi: number,
+  operation: number,
+  status: number,
+): Uint8Array {
   const out = new Uint8Array(abi.responseSize);
   const v = new DataView(out.buffer);
   v.setUint32(blkif_response.id, idLo, true);

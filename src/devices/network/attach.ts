@@ -29,7 +29,8 @@ export interface VifNodes {
 /** What libxl__set_xenstore_nic and the common part write. */
 export function vifNodes(domid: number, devid: number, v: VifNodes): { front: Nodes; back: Nodes } {
   const mtu = v.mtu ?? DEFAULT_MTU;
-  const optional = (name: string, value: string | number | undefined): Nodes => (value === undefined ? [] : [[name, value]]);
+  const optional = (name: string, value: string | number | undefined): Nodes =>
+    value === undefined ? [] : [[name, value]];
   return {
     front: [
       ["state", 1],
@@ -63,11 +64,18 @@ function nextDevid(devices: DomainDevices): number {
   return Math.max(-1, ...devices.list("vif").map((d) => d.devid)) + 1;
 }
 
-export function attachVif(host: BackendHost, devices: DomainDevices, guest: Domain, network: Network, spec: VifNodes): VifBackend {
+export function attachVif(
+  host: BackendHost,
+  devices: DomainDevices,
+  guest: Domain,
+  network: Network,
+  spec: VifNodes,
+): VifBackend {
   const devid = spec.devid ?? nextDevid(devices);
   const mac = formatMac(parseMac(spec.mac));
   const vlan = spec.vlan === undefined ? undefined : Number(spec.vlan);
-  if (vlan !== undefined && !(vlan >= 1 && vlan <= 4094)) throw new Error(`vif: vlan ${spec.vlan} is not a number within 1 and 4094`);
+  if (vlan !== undefined && !(vlan >= 1 && vlan <= 4094))
+    throw new Error(`vif: vlan ${spec.vlan} is not a number within 1 and 4094`);
   const rate = spec.rate;
   const vif = new VifBackend(host, guest, devid, {
     network,

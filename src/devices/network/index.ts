@@ -1,7 +1,14 @@
 /** Network interfaces and what they are plugged in to. */
 export { attachVif, vifNodes, type VifNodes } from "./attach.js";
 export { VifBackend, type Network, type NetworkPort, type Tap, type VifOptions } from "./backend.js";
-export { Bridge, BridgePort, type BridgeOptions, type FrameSink, type PortCounters, type PortOptions } from "./bridge.js";
+export {
+  Bridge,
+  BridgePort,
+  type BridgeOptions,
+  type FrameSink,
+  type PortCounters,
+  type PortOptions,
+} from "./bridge.js";
 export { newVifMetrics, type VifMetrics } from "./metrics.js";
 export { Nat, type Forward, type NatOptions } from "./nat/nat.js";
 export type {

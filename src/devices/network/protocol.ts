@@ -187,7 +187,8 @@ export class TxQueue {
       this.answer(extras, NETIF_RSP_ERROR);
       return;
     }
-    if (first.offset + first.size > PAGE) throw new DeviceError(`tx: slot of ${first.size} bytes at ${first.offset} crosses a page`);
+    if (first.offset + first.size > PAGE)
+      throw new DeviceError(`tx: slot of ${first.size} bytes at ${first.offset} crosses a page`);
     const data = new Uint8Array(total);
     for (let i = 0, at = 0; i < this.used; i++) {
       const s = slots[i] as Slot;
@@ -216,7 +217,7 @@ export class TxQueue {
   private collect(first: Slot): boolean {
     let sound = true;
     this.used = 1;
-    for (let last = first; (last.flags & NETTXF_more_data) !== 0; ) {
+    for (let last = first; (last.flags & NETTXF_more_data) !== 0;) {
       const s = this.slots[this.used];
       if (s === undefined) throw new DeviceError(`tx: malicious front end using ${this.used} slots`);
       this.read(s);
@@ -320,7 +321,9 @@ export class RxQueue {
       this.enqueue(packet);
       return;
     }
-    const able = this.able.sg && (packet.gso === GSO_TCPV4 ? this.able.gsoV4 && this.able.csumV4 : this.able.gsoV6 && this.able.csumV6);
+    const able =
+      this.able.sg &&
+      (packet.gso === GSO_TCPV4 ? this.able.gsoV4 && this.able.csumV4 : this.able.gsoV6 && this.able.csumV6);
     if (able) this.enqueue(packet);
     else {
       this.metrics.rxSegmented++;

@@ -76,13 +76,20 @@ export function requestUnplug(xs: XenStoreClient, kind: string, domid: number, d
 }
 
 /** Remove a device's directories and the ones they leave empty in the back end's tree. */
-export function removeDeviceNodes(xs: XenStoreClient, kind: string, domid: number, devid: number, backendDomid = 0): void {
+export function removeDeviceNodes(
+  xs: XenStoreClient,
+  kind: string,
+  domid: number,
+  devid: number,
+  backendDomid = 0,
+): void {
   const { front, back, libxl } = devicePaths(kind, domid, devid, backendDomid);
   xs.transaction((t) => {
     for (const path of [front, libxl, back]) {
       t.rm(path);
       // libxl_xs_rm_path_recursive: parents that are empty now go as well, up to the domain's own directories.
-      for (let p = up(path); p.split("/").length > (path === libxl ? 4 : 5) && t.list(p)?.length === 0; p = up(p)) t.rm(p);
+      for (let p = up(path); p.split("/").length > (path === libxl ? 4 : 5) && t.list(p)?.length === 0; p = up(p))
+        t.rm(p);
     }
   });
 }

@@ -254,7 +254,7 @@ export abstract class BackendDevice {
       const xs = this.host.xs;
       const top = `${domainPath(this.host.dom0.domid)}/error`;
       if (!xs.rm(this.errorPath)) return;
-      for (let p = this.errorPath; (p = p.slice(0, p.lastIndexOf("/"))).length >= top.length; ) {
+      for (let p = this.errorPath; (p = p.slice(0, p.lastIndexOf("/"))).length >= top.length;) {
         if (xs.list(p)?.length !== 0) break;
         xs.rm(p);
       }
@@ -317,4 +317,3 @@ export abstract class BackendDevice {
     return `${this.kind}/${this.guest.domid}/${this.devid} ${stateName(this.state)}`;
   }
 }
-

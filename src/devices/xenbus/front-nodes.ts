@@ -20,7 +20,8 @@ export class FrontNodes {
       throw new DeviceError(`reading ${this.path}/${name}`, ENOENT);
     }
     const n = /^[0-9]{1,10}$/.test(text) ? Number(text) : NaN;
-    if (!(n <= max)) throw new DeviceError(`${this.path}/${name}: "${text.slice(0, 40)}" is not a number up to ${max}`, EINVAL);
+    if (!(n <= max))
+      throw new DeviceError(`${this.path}/${name}: "${text.slice(0, 40)}" is not a number up to ${max}`, EINVAL);
     return n;
   }
   /** A feature flag: absent or 0 is off. */

@@ -32,7 +32,7 @@ export class SharedPages {
     this.mem.w32(this.at(offset), value);
   }
   read(offset: number, into: Uint8Array): void {
-    for (let done = 0; done < into.length; ) {
+    for (let done = 0; done < into.length;) {
       const n = Math.min(into.length - done, PAGE - ((offset + done) & (PAGE - 1)));
       const a = this.at(offset + done);
       into.set(this.mem.u8.subarray(a, a + n), done);
@@ -40,7 +40,7 @@ export class SharedPages {
     }
   }
   write(offset: number, bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const n = Math.min(bytes.length - done, PAGE - ((offset + done) & (PAGE - 1)));
       this.mem.write(this.at(offset + done), bytes.subarray(done, done + n));
       done += n;

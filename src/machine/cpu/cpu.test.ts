@@ -201,6 +201,19 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
     wasTranslated(box);
   });
 
+  it("says how long a software interrupt's instruction is", () => {
+    const box = new Box(options);
+    const { cpu } = box;
+    box.code(hex("cd21"), hex("90"));
+    for (let i = 0; i < 20; i++) {
+      cpu.exit.length = 0;
+      cpu.rip = CODE;
+      expect(cpu.run(100)).toBe(Exit.INT_N);
+      expect([cpu.exit.vector, cpu.exit.length, cpu.rip]).toEqual([0x21, 2, CODE + 2]);
+    }
+    wasTranslated(box);
+  });
+
   it("sees code that changes another block", () => {
     const box = new Box(options);
     const { cpu } = box;

@@ -90,7 +90,7 @@ const MAX_BLOCK = 64;
  */
 const THRESHOLD = 1500;
 /** Entries at one address after which a region is made again with all that it calls in it: only what is really hot is worth it. */
-const AGAIN = 20000;
+const AGAIN = 50000;
 /** Hot blocks that are translated together, and slices after which fewer are. */
 const HOT_BATCH = 16;
 const HOT_WAIT = 16;
@@ -100,7 +100,7 @@ export type EngineKind = "auto" | "interpreter" | "translator";
 export interface CpuOptions {
   /** `auto`: interpret cold code and translate hot code; `translator`: translate everything at first sight. */
   engine?: EngineKind;
-  /** Entries after which a region is translated again with the functions that it calls; 0 = never. Default 20,000. */
+  /** Entries after which a region is translated again with the functions that it calls; 0 = never. Default 50,000. */
   again?: number;
   /** Executions after which a block is hot. Default 1,500. */
   threshold?: number;

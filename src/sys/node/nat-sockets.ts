@@ -37,8 +37,7 @@ class NodeTcp implements TcpSocket {
     return this;
   }
   write(bytes: Uint8Array): void {
-    // `drain` comes only after a write that did not fit: told of in any case once all is out.
-    if (this.socket.write(bytes)) return;
+    this.socket.write(bytes);
   }
   get buffered(): number {
     return this.socket.writableLength;

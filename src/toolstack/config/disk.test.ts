@@ -29,7 +29,12 @@ describe("disk specifications", () => {
   });
 
   it("CD-ROMs, empty and full", () => {
-    expect(parseDisk("/root/image.iso,,hdc,cdrom")).toMatchObject({ devid: 5632, readOnly: true, cdrom: true, format: "raw" });
+    expect(parseDisk("/root/image.iso,,hdc,cdrom")).toMatchObject({
+      devid: 5632,
+      readOnly: true,
+      cdrom: true,
+      format: "raw",
+    });
     expect(parseDisk(",,hdc,,cdrom")).toMatchObject({ target: "", format: "empty", cdrom: true });
     expect(parseDisk("format=raw,vdev=hdc,access=ro,devtype=cdrom,target=/a,b=c")).toMatchObject({ target: "/a,b=c" });
     expect(parseDisk("file:/x.iso,hdc:cdrom,r").warnings).toHaveLength(1);

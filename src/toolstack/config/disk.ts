@@ -39,7 +39,12 @@ const FORMATS: Readonly<Record<string, DiskFormat>> = {
   empty: "empty",
 };
 const READ_ONLY: Readonly<Record<string, boolean>> = { rw: false, w: false, r: true, ro: true };
-const BACKENDS: Readonly<Record<string, DiskBackend>> = { phy: "phy", tap: "tap", qdisk: "qdisk", standalone: "standalone" };
+const BACKENDS: Readonly<Record<string, DiskBackend>> = {
+  phy: "phy",
+  tap: "tap",
+  qdisk: "qdisk",
+  standalone: "standalone",
+};
 
 /** The number of a virtual disk in XenStore, or −1: libxl__device_disk_dev_number. */
 export function diskNumber(vdev: string): number {
@@ -77,7 +82,8 @@ function named(vdev: string, prefix: string, maxDisk: number, maxPart: number): 
 export function diskName(devid: number): string {
   const name = (prefix: string, disk: number, part: number): string => {
     let letters = "";
-    for (let n = disk + 1; n > 0; n = Math.floor((n - 1) / 26)) letters = String.fromCharCode(97 + ((n - 1) % 26)) + letters;
+    for (let n = disk + 1; n > 0; n = Math.floor((n - 1) / 26))
+      letters = String.fromCharCode(97 + ((n - 1) % 26)) + letters;
     return `${prefix}${letters}${part === 0 ? "" : part}`;
   };
   if (devid >>> 28 === 1) return name("xvd", (devid >>> 8) & 0xfffff, devid & 0xff);
@@ -240,7 +246,8 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
 
 /** What this host cannot do with a disk that is well written, or undefined. */
 export function unsupportedDisk(d: DiskConfig): string | undefined {
-  if (d.format !== "raw" && d.format !== "empty") return `disk ${d.vdev}: format ${d.format} is not supported yet (raw is)`;
+  if (d.format !== "raw" && d.format !== "empty")
+    return `disk ${d.vdev}: format ${d.format} is not supported yet (raw is)`;
   if (d.backend !== undefined && d.backend !== "0" && d.backend !== "Domain-0")
     return `disk ${d.vdev}: backend=${d.backend}: there are no driver domains yet`;
   if (d.script !== undefined) return `disk ${d.vdev}: script=${d.script}: there are no hotplug scripts here`;

@@ -69,7 +69,8 @@ export function parseVif(text: string): VifConfig {
   const mac = given.get("mac");
   const rate = given.get("rate");
   const mtu = number("mtu", given.get("mtu")) ?? DEFAULT_MTU;
-  if (mtu < MTU_MIN || mtu > MTU_MAX) throw new ConfigError(`Invalid parameter \`mtu': ${mtu} is not within ${MTU_MIN} and ${MTU_MAX}`);
+  if (mtu < MTU_MIN || mtu > MTU_MAX)
+    throw new ConfigError(`Invalid parameter \`mtu': ${mtu} is not within ${MTU_MIN} and ${MTU_MAX}`);
   return {
     mac: mac === undefined ? undefined : parseMacText(mac),
     bridge: given.get("bridge") ?? DEFAULT_BRIDGE,
@@ -110,7 +111,8 @@ const invalid = (name: string): ConfigError => new ConfigError(`Invalid paramete
 
 function number(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^(?:0x[0-9a-f]{1,8}|\d{1,10})$/i.test(text)) throw new ConfigError(`Invalid parameter \`${name}': not a number: ${text}`);
+  if (!/^(?:0x[0-9a-f]{1,8}|\d{1,10})$/i.test(text))
+    throw new ConfigError(`Invalid parameter \`${name}': not a number: ${text}`);
   return Number(text);
 }
 
@@ -128,7 +130,8 @@ const UNITS: Record<string, number> = { "": 1, K: 1e3, M: 1e6, G: 1e9 };
 
 /** `10Mb/s`, `250KB/s`, `1MB/s@20ms`: bytes (B) or bits (b) a second, and how often credit is given (default 50 ms). */
 export function parseVifRate(rate: string): VifRate {
-  const wrong = (what: string, part: string): ConfigError => new ConfigError(`config parsing error in vif: ${what} in \`${part}'`);
+  const wrong = (what: string, part: string): ConfigError =>
+    new ConfigError(`config parsing error in vif: ${what} in \`${part}'`);
   const at = rate.indexOf("@");
   const amount = at < 0 ? rate : rate.slice(0, at);
   if (amount === "") throw wrong("no rate specified", rate);

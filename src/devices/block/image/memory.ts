@@ -23,8 +23,12 @@ export class MemoryImage implements BlockImage {
     return image;
   }
 
-  private each(start: number, length: number, part: (chunk: number, at: number, done: number, n: number) => void): void {
-    for (let done = 0; done < length; ) {
+  private each(
+    start: number,
+    length: number,
+    part: (chunk: number, at: number, done: number, n: number) => void,
+  ): void {
+    for (let done = 0; done < length;) {
       const at = (start + done) % CHUNK;
       const n = Math.min(length - done, CHUNK - at);
       part(Math.floor((start + done) / CHUNK), at, done, n);

@@ -63,7 +63,7 @@ export class OverlayImage implements BlockImage {
   read(sector: number, into: Uint8Array): Promise<void> | void {
     const count = into.length / SECTOR;
     const waits: Promise<void>[] = [];
-    for (let i = 0; i < count; ) {
+    for (let i = 0; i < count;) {
       const own = this.has(sector + i);
       let n = 1;
       while (i + n < count && this.has(sector + i + n) === own) n++;

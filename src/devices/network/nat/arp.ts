@@ -1,5 +1,17 @@
 /** ARP for the NAT: who has our addresses, and where the guests are. Bounded in what it remembers and keeps waiting. */
-import { BROADCAST, be16, be32, ETH_HLEN, ETHERTYPE_ARP, macAt, type Packet, put16, put32, putMac, wire } from "../packet.js";
+import {
+  BROADCAST,
+  be16,
+  be32,
+  ETH_HLEN,
+  ETHERTYPE_ARP,
+  macAt,
+  type Packet,
+  put16,
+  put32,
+  putMac,
+  wire,
+} from "../packet.js";
 import type { NatHost, NatTimer } from "./host.js";
 import type { Ipv4 } from "./ip.js";
 
@@ -8,7 +20,14 @@ const MAX_WAITING = 64;
 const RETRY_NS = 1e9;
 const TRIES = 5;
 
-export function arpFrame(op: number, toMac: number, fromMac: number, fromIp: Ipv4, targetMac: number, targetIp: Ipv4): Packet {
+export function arpFrame(
+  op: number,
+  toMac: number,
+  fromMac: number,
+  fromIp: Ipv4,
+  targetMac: number,
+  targetIp: Ipv4,
+): Packet {
   // Padded to the shortest Ethernet frame.
   const b = new Uint8Array(60);
   putMac(b, 0, toMac);
@@ -48,7 +67,8 @@ export class Arp {
   /** Somebody of the subnet was heard. */
   learn(ip: Ipv4, mac: number): void {
     if (!this.inSubnet(ip) || this.ours(ip)) return;
-    if (!this.table.has(ip) && this.table.size >= MAX_ENTRIES) this.table.delete(this.table.keys().next().value as Ipv4);
+    if (!this.table.has(ip) && this.table.size >= MAX_ENTRIES)
+      this.table.delete(this.table.keys().next().value as Ipv4);
     this.table.set(ip, mac);
     const w = this.waiting.get(ip);
     if (w === undefined) return;
@@ -59,7 +79,8 @@ export class Arp {
 
   receive(b: Uint8Array): void {
     const at = ETH_HLEN;
-    if (b.length < at + 28 || be16(b, at) !== 1 || be16(b, at + 2) !== 0x0800 || b[at + 4] !== 6 || b[at + 5] !== 4) return;
+    if (b.length < at + 28 || be16(b, at) !== 1 || be16(b, at + 2) !== 0x0800 || b[at + 4] !== 6 || b[at + 5] !== 4)
+      return;
     const op = be16(b, at + 6);
     const mac = macAt(b, at + 8);
     const ip = be32(b, at + 14);

@@ -174,7 +174,7 @@ export class DhcpServer {
 
 function readOptions(m: Uint8Array): Map<number, Uint8Array> {
   const out = new Map<number, Uint8Array>();
-  for (let i = HEADER; i < m.length; ) {
+  for (let i = HEADER; i < m.length;) {
     const o = m[i] as number;
     if (o === OPT_END) break;
     if (o === 0) {

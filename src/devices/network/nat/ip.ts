@@ -91,7 +91,7 @@ export class Reassembler {
     if (!more) r.end = offset + payload.length;
     if (r.end < 0 || r.header === null) return null;
     const whole = new Uint8Array(r.end);
-    for (let at = 0; at < r.end; ) {
+    for (let at = 0; at < r.end;) {
       const part = r.parts.get(at);
       if (part === undefined) return null;
       if (at + part.length > r.end) break;
@@ -127,8 +127,7 @@ export function frames(s: Send): Packet[] {
   const whole = payload.length + 20 <= s.mtu || (s.gso ?? GSO_NONE) !== GSO_NONE;
   const field = s.proto === IPPROTO_TCP ? 16 : s.proto === IPPROTO_UDP ? 6 : -1;
   if (field >= 0) {
-    const pseudo =
-      (s.src >>> 16) + (s.src & 0xffff) + (s.dst >>> 16) + (s.dst & 0xffff) + s.proto + payload.length;
+    const pseudo = (s.src >>> 16) + (s.src & 0xffff) + (s.dst >>> 16) + (s.dst & 0xffff) + s.proto + payload.length;
     put16(payload, field, 0);
     if (whole) put16(payload, field, fold(pseudo));
     else {
@@ -157,7 +156,13 @@ export function frames(s: Send): Packet[] {
     writeIpChecksum(data, ETH_HLEN);
     data.set(payload.subarray(at, at + n), ETH_HLEN + 20);
     at += n;
-    out.push({ data, csumBlank: whole && field >= 0, validated: true, gso: s.gso ?? GSO_NONE, gsoSize: s.gsoSize ?? 0 });
+    out.push({
+      data,
+      csumBlank: whole && field >= 0,
+      validated: true,
+      gso: s.gso ?? GSO_NONE,
+      gsoSize: s.gsoSize ?? 0,
+    });
   } while (at < payload.length);
   return out;
 }

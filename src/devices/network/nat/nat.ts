@@ -135,7 +135,8 @@ export class Nat implements TcpOwner {
     this.mtu = options.mtu ?? 1500;
     this.mac = 0x525500000000 + this.gateway;
     for (const ip of [this.dns, this.dhcpStart])
-      if (!this.inSubnet(ip)) throw new Error(`nat: ${formatIp(ip)} is not within the network of ${formatIp(this.gateway)}`);
+      if (!this.inSubnet(ip))
+        throw new Error(`nat: ${formatIp(ip)} is not within the network of ${formatIp(this.gateway)}`);
     this.bridge = options.bridge ?? new Bridge("nat", () => host.now());
     this.port = this.bridge.attach((p) => this.receive(p), { name: "nat" });
     this.arp = new Arp(
@@ -449,7 +450,8 @@ export class Nat implements TcpOwner {
    */
   forward(f: Forward): Promise<{ port: number; close: () => void }> {
     const guest = f.guestAddress === undefined ? null : parseIp(f.guestAddress);
-    if (guest !== null && (!this.inSubnet(guest) || this.ours(guest))) throw new Error(`nat: ${formatIp(guest)} is no guest's address`);
+    if (guest !== null && (!this.inSubnet(guest) || this.ours(guest)))
+      throw new Error(`nat: ${formatIp(guest)} is no guest's address`);
     const target = (): Ipv4 => guest ?? this.dhcp.addresses[0]?.ip ?? this.dhcpStart;
     const address = f.hostAddress ?? LOOPBACK;
     return f.proto === "tcp" ? this.forwardTcp(f, address, target) : this.forwardUdp(f, address, target);
@@ -477,18 +479,19 @@ export class Nat implements TcpOwner {
         this.host.post(() => c.open());
         return this.posted(c);
       };
-      const listener: Listener = this.host.sockets.listenTcp(address, f.hostPort, accept, {
+      let listener: Listener | null = null;
+      const close = (): void => {
+        this.forwards.delete(close);
+        listener?.close();
+      };
+      this.forwards.add(close);
+      listener = this.host.sockets.listenTcp(address, f.hostPort, accept, {
         listening: (port) => resolve({ port, close }),
         failed: (error) => {
           close();
           reject(new Error(`nat: cannot listen on ${address}:${f.hostPort}: ${error}`));
         },
       });
-      const close = (): void => {
-        this.forwards.delete(close);
-        listener.close();
-      };
-      this.forwards.add(close);
     });
   }
 

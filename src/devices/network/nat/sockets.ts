@@ -52,7 +52,12 @@ export interface Listener {
 export interface SocketProvider {
   connectTcp(address: string, port: number, handlers: TcpHandlers): TcpSocket;
   /** Each connection: `accept` gives its handlers, or null to refuse. */
-  listenTcp(address: string, port: number, accept: (socket: TcpSocket, address: string, port: number) => TcpHandlers | null, handlers: ListenHandlers): Listener;
+  listenTcp(
+    address: string,
+    port: number,
+    accept: (socket: TcpSocket, address: string, port: number) => TcpHandlers | null,
+    handlers: ListenHandlers,
+  ): Listener;
   /** A socket with a local port of the host's choice, or bound to one. */
   openUdp(handlers: UdpHandlers, bind?: { readonly address: string; readonly port: number }): UdpSocket;
   /** The host's name server; null: it has none. */

@@ -59,7 +59,7 @@ export function parseSegment(b: Uint8Array): Segment | null {
   if (header < 20 || header > b.length) return null;
   let mss = 536;
   let scale = -1;
-  for (let i = 20; i < header; ) {
+  for (let i = 20; i < header;) {
     const kind = b[i] as number;
     if (kind === 0) break;
     if (kind === 1) {
@@ -451,7 +451,7 @@ export class TcpConnection implements TcpHandlers {
       return;
     }
     this.deliver(data, fin);
-    for (let again = this.early.length > 0; again; ) {
+    for (let again = this.early.length > 0; again;) {
       again = false;
       for (let i = 0; i < this.early.length; i++) {
         const e = this.early[i] as { seq: number; data: Uint8Array; fin: boolean };

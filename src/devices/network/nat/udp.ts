@@ -52,7 +52,15 @@ export class UdpFlows {
   }
 
   /** Send for a guest to `address`, which it calls `ip`. */
-  send(guest: Ipv4, guestPort: number, ip: Ipv4, port: number, address: string, hostPort: number, data: Uint8Array): void {
+  send(
+    guest: Ipv4,
+    guestPort: number,
+    ip: Ipv4,
+    port: number,
+    address: string,
+    hostPort: number,
+    data: Uint8Array,
+  ): void {
     const key = `${guest}:${guestPort}`;
     let flow = this.flows.get(key);
     if (flow === undefined) {
@@ -80,7 +88,8 @@ export class UdpFlows {
     // The one used last is last.
     this.flows.set(key, flow);
     const peer = `${address}:${hostPort}`;
-    if (!flow.peers.has(peer) && flow.peers.size >= MAX_PEERS) flow.peers.delete(flow.peers.keys().next().value as string);
+    if (!flow.peers.has(peer) && flow.peers.size >= MAX_PEERS)
+      flow.peers.delete(flow.peers.keys().next().value as string);
     flow.peers.set(peer, { ip, port });
     flow.used = this.host.now();
     flow.socket.send(data, address, hostPort);

@@ -27,9 +27,9 @@ const TF: u32 = 0x100;
 let interpreted: f64 = 0;
 let entered: f64 = 0;
 let lookups: f64 = 0;
-let checks: f64 = 0; let dbg0: f64 = 0; let dbg1: f64 = 0; let dbg2: f64 = 0; let dbg3: f64 = 0;
+let checks: f64 = 0;
 export function engineCount(what: i32): f64 {
-  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : what == 4 ? dbg0 : what == 5 ? dbg1 : what == 6 ? dbg2 : dbg3;
+  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : checks;
 }
 /** Epochs of code in the lower half of the address space, in the upper half of space 0, of space 1: they change at different times. */
 let epochLower: u32 = 1;
@@ -135,7 +135,6 @@ function codePage(lin: u64, mode: u32, key: u32): u32 {
 /** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
 function lookup(rip: u64, mode: u32, at: u32): u32 {
   lookups++;
-  if (load<u64>(at) == rip || load<u64>(at, 32) == rip) { if (<i64>rip >= 0) dbg0++; else dbg1++; } else { if (<i64>rip >= 0) dbg2++; else dbg3++; }
   const lin = linearRip(rip, mode);
   const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
   const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;

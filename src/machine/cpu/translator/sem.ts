@@ -12,6 +12,7 @@ import {
   CC_B,
   CC_OP,
   CC_R,
+  EXIT_LENGTH,
   FPR,
   GPR,
   MODE_SPACE,
@@ -395,6 +396,7 @@ export class TranslatorSem extends BaseSem {
   }
   override exit(reason: number, opts: { atNext: boolean; vector?: number; vectorExpr?: Expr }): void {
     this.helperVoid("recordExit", [c32(reason), opts.vectorExpr ?? c32(opts.vector ?? 0)]);
+    this.code.store(4, c32(0), c32(this.insn.len), EXIT_LENGTH);
     if (opts.atNext) this.leave(this.next, this.remaining - 1);
     else this.leaveAt();
   }
