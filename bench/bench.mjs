@@ -45,13 +45,29 @@ function machine(kind) {
   if (kind === "qemu")
     return [
       qemu,
-      ["-accel", "tcg", "-smp", "1", "-m", "256", "-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initramfs]
-        .concat("-append", `console=ttyS0 panic=-1 ${quoted}`),
+      [
+        "-accel",
+        "tcg",
+        "-smp",
+        "1",
+        "-m",
+        "256",
+        "-nographic",
+        "-no-reboot",
+        "-net",
+        "none",
+        "-kernel",
+        kernel,
+        "-initrd",
+        initramfs,
+      ].concat("-append", `console=ttyS0 panic=-1 ${quoted}`),
     ];
   return [
     process.execPath,
-    [join(root, "bin/xenolith.js"), "run", kernel, "--ramdisk", initramfs, "--memory", "256", "--vcpus", "1"]
-      .concat("--cmdline", `console=hvc0 panic=-1 ${quoted}`),
+    [join(root, "bin/xenolith.js"), "run", kernel, "--ramdisk", initramfs, "--memory", "256", "--vcpus", "1"].concat(
+      "--cmdline",
+      `console=hvc0 panic=-1 ${quoted}`,
+    ),
   ];
 }
 
@@ -86,7 +102,8 @@ function round(kind) {
     child.stderr.on("data", (chunk) => (tail = (tail + chunk).slice(-2000)));
     child.on("close", (code) => {
       clearTimeout(limit);
-      if (works.some((w) => times[w.name] === undefined)) reject(new Error(`${kind}: ended early (status ${code})\n${tail}`));
+      if (works.some((w) => times[w.name] === undefined))
+        reject(new Error(`${kind}: ended early (status ${code})\n${tail}`));
       else resolve(times);
     });
   });
@@ -134,22 +151,38 @@ for (let i = 0; i < rounds; i++) {
 async function latencies() {
   const image = join(root, "guests/images/bench.elf");
   if (!existsSync(image)) return {};
-  const child = spawnSync(process.execPath, [join(root, "bin/xenolith.js"), "run", image, "--timeout", "120"], { encoding: "utf8" });
+  const child = spawnSync(process.execPath, [join(root, "bin/xenolith.js"), "run", image, "--timeout", "120"], {
+    encoding: "utf8",
+  });
   const out = {};
   if (child.status !== 0) {
     failures.push(`${image}: status ${child.status}`);
     console.error(`bench: ${image} failed (status ${child.status})\n${`${child.stdout}${child.stderr}`.slice(-1000)}`);
   }
-  for (const m of `${child.stdout}${child.stderr}`.matchAll(/bench (.+?) (\d+(?:\.\d+)?)\s*$/gm)) out[m[1]] = Number(m[2]);
+  for (const m of `${child.stdout}${child.stderr}`.matchAll(/bench (.+?) (\d+(?:\.\d+)?)\s*$/gm))
+    out[m[1]] = Number(m[2]);
   return out;
 }
-const LIMITS = { hypercall: 150, "event-to-self": 2000, "system-call": 400, "page-fault": 3000, "context-switch": null };
+const LIMITS = {
+  hypercall: 150,
+  "event-to-self": 2000,
+  "system-call": 400,
+  "page-fault": 3000,
+  "context-switch": null,
+};
 
 const rows = WORK.filter((w) => results.ours[w.name]).map((w) => {
   const ours = stats(results.ours[w.name]);
   const theirs = results.qemu[w.name] ? stats(results.qemu[w.name]) : undefined;
   const ratio = theirs ? theirs.min / ours.min : null;
-  return { work: w.name, ours, qemu: theirs ?? null, ratio, target: w.target, met: ratio === null ? null : ratio >= w.target };
+  return {
+    work: w.name,
+    ours,
+    qemu: theirs ?? null,
+    ratio,
+    target: w.target,
+    met: ratio === null ? null : ratio >= w.target,
+  };
 });
 const ns = await latencies();
 if (json) {
@@ -164,7 +197,9 @@ if (json) {
   console.log("|---|---|---|---|");
   for (const r of rows) {
     const q = r.qemu ? `${s(r.qemu.min)} / ${s(r.qemu.median)} / ${s(r.qemu.max)}` : "–";
-    console.log(`| ${r.work} | ${s(r.ours.min)} / ${s(r.ours.median)} / ${s(r.ours.max)} | ${q} | ${r.ratio?.toFixed(2) ?? "–"} |`);
+    console.log(
+      `| ${r.work} | ${s(r.ours.min)} / ${s(r.ours.median)} / ${s(r.ours.max)} | ${q} | ${r.ratio?.toFixed(2) ?? "–"} |`,
+    );
   }
   if (Object.keys(ns).length > 0) {
     console.log("\n| without a peer | ns |\n|---|---|");

@@ -144,7 +144,7 @@ describe.skipIf(noDebian !== "")(`a Debian behind the NAT${noDebian}`, { timeout
     expect(await guest.sh("ip addr show dev eth0")).toMatch(/inet 10\.0\.2\.15\/24/);
     expect(await guest.sh("cat /etc/resolv.conf")).toContain("nameserver 10.0.2.3");
   });
-  it("ping reaches the gateway, and nobody else", async () => {
+  it("ping reaches the gateway", async () => {
     expect(await guest.sh("ping -c 2 -i 0.2 10.0.2.2")).toMatch(/2 packets received, 0% packet loss/);
   });
   it("nc fetches bytes from a server on the host's loopback", async () => {
@@ -169,7 +169,7 @@ describe.skipIf(noDebian !== "")(`a Debian behind the NAT${noDebian}`, { timeout
     expect(got).toMatch(/^GET \/x HTTP/);
     server.close();
   });
-  it("is told at once that nobody listens", async () => {
+  it("is told that nobody listens", async () => {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;

@@ -43,7 +43,7 @@ const wrap = (items) => {
     if (lines[lines.length - 1].length + item.length > 110) lines.push("");
     lines[lines.length - 1] += (lines[lines.length - 1] ? " " : "") + item;
   }
-  return lines.map((l) => `      "${l}"`).join(" + \" \" +\n");
+  return lines.map((l) => `      "${l}"`).join(' + " " +\n');
 };
 const text = `/**
  * Made by tools/prewarm.mjs: an example of each instruction shape that Debian's kernel and busybox execute, as bytes in hexadecimal, with

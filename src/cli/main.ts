@@ -23,6 +23,8 @@ interface MachineFlags {
   readonly trace?: string;
   readonly traceFile?: string;
   readonly xenstoreSocket?: string;
+  readonly disk?: string[];
+  readonly vif?: string[];
   readonly traceDomain?: string[];
   readonly clock: "real" | "virtual";
   readonly timeout?: number;
@@ -111,6 +113,12 @@ function machineOptions(command: Command): Command {
     .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
     .option("--trace-file <file>", "trace lines to a file")
     .option("--trace-domain <list>", "only these domains (names or numbers)", (text) => text.split(","))
+    .option("--disk <spec>", "a virtual disk, as in xl.cfg: FILE,raw,xvda,rw (repeatable)", collect)
+    .option(
+      "--vif <spec>",
+      "a network interface, as in xl.cfg; bridge=nat leads to the host's network (repeatable)",
+      collect,
+    )
     .option("--xenstore-socket <path>", "serve XenStore there: XENSTORED_PATH=<path> xenstore-ls")
     .option("--stats", "counters at the end", false)
     .option("--json", "one result object on stdout, the console on stderr", false);
@@ -125,6 +133,10 @@ function whole(least: number, most: number): (text: string) => number {
       throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
     return n;
   };
+}
+
+function collect(text: string, before: string[] = []): string[] {
+  return [...before, text];
 }
 
 function seconds(text: string): number {
@@ -155,6 +167,9 @@ function split(words: readonly string[]): { file: string; overrides: string[] }[
 async function plansFrom(words: readonly string[], flags: MachineFlags): Promise<DomainPlan[]> {
   const files = split(words);
   if (flags.name !== undefined && files.length > 1) throw new InputError("--name is for one domain, not for several");
+  if ((flags.disk ?? flags.vif) !== undefined && files.length > 1) {
+    throw new InputError("--disk and --vif are for one domain, not for several");
+  }
   const plans: DomainPlan[] = [];
   const taken = new Set<string>();
   for (const { file, overrides } of files) {
@@ -164,6 +179,8 @@ async function plansFrom(words: readonly string[], flags: MachineFlags): Promise
       cmdline: flags.cmdline,
       memoryMiB: flags.memory,
       vcpus: flags.vcpus,
+      disks: files.length === 1 ? flags.disk : [],
+      vifs: files.length === 1 ? flags.vif : [],
       overrides,
     });
     let { name } = plan.spec;

@@ -14,7 +14,14 @@ import type { Run, RunEnd } from "../api/drive.js";
 import { dumpState } from "../hypervisor/traps/dump.js";
 import type { Clock } from "../machine/clock.js";
 import type { EngineKind } from "../machine/cpu/cpu.js";
-import { InputError, runMachine, serveXenStore, type DomainPlan, type XenStoreSocket } from "../sys/node/index.js";
+import {
+  InputError,
+  NodeSockets,
+  runMachine,
+  serveXenStore,
+  type DomainPlan,
+  type XenStoreSocket,
+} from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import type { Action } from "../toolstack/config/index.js";
 import { Machine, type RunningDomain } from "../toolstack/machine.js";
@@ -143,6 +150,7 @@ export class Session {
         timeoutMs: this.options.timeoutMs,
         until: () => this.between(),
       });
+      this.machine.onInput = () => this.run?.wake();
       const end = await this.run;
       if (this.failure !== null) throw this.failure;
       return this.result(end, (performance.now() - begin) / 1000);
@@ -399,6 +407,7 @@ function makeMachine(plans: readonly DomainPlan[], options: SessionOptions): Mac
     return new Machine({
       memoryMiB: asked + slack,
       clock: options.clock,
+      sockets: new NodeSockets(),
       ...(scheduler === undefined ? {} : { scheduler }),
       ...(pcpus === undefined ? {} : { pcpus }),
       ...(engine === undefined ? {} : { engine }),

@@ -95,7 +95,11 @@ describe.skipIf(noCloud !== "")(`Debian's cloud kernel on several vCPUs${noCloud
     const interrupts = await guest.sh("cat /proc/interrupts");
     const counts = (name: string): number[] =>
       [...interrupts.matchAll(new RegExp(`^ *\\S+: +((?:\\d+ +){${vcpus}}).*\\b${name}\\d*$`, "gm"))].map((m) =>
-        (m[1] as string).trim().split(/ +/).map(Number).reduce((a, b) => a + b),
+        (m[1] as string)
+          .trim()
+          .split(/ +/)
+          .map(Number)
+          .reduce((a, b) => a + b),
       );
     const resched = counts("resched");
     expect(resched).toHaveLength(vcpus);

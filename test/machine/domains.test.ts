@@ -130,7 +130,18 @@ describe.skipIf(noGuests !== "")(`nothing remains${noGuests}`, { timeout: TEST_L
   it("after 200 rounds of creation and destruction", async () => {
     const host = await usedHost({ memoryMiB: 96 });
     const { machine } = host;
-    const names = ["hello", "grant-map", "events", "shared-info", "spin", "grants", "memory", "console", "sched", "traps"];
+    const names = [
+      "hello",
+      "grant-map",
+      "events",
+      "shared-info",
+      "spin",
+      "grants",
+      "memory",
+      "console",
+      "sched",
+      "traps",
+    ];
     const before = holdings(machine);
     for (let round = 0; round < 200; round++) {
       host.guests.length = 0;

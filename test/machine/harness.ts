@@ -138,7 +138,10 @@ export class Host {
     });
   }
 
-  async start(kernel: string, spec: Omit<DomainSpec, "kernel" | "ramdisk"> & { ramdisk?: string } = {}): Promise<Guest> {
+  async start(
+    kernel: string,
+    spec: Omit<DomainSpec, "kernel" | "ramdisk"> & { ramdisk?: string } = {},
+  ): Promise<Guest> {
     const { ramdisk, ...rest } = spec;
     const running = await this.machine.createDomain({
       ...rest,
@@ -151,7 +154,11 @@ export class Host {
   }
 
   /** Debian's kernel of a flavour with the initramfs. */
-  debian(flavour: "cloud" | "generic", cmdline: string, spec: Omit<DomainSpec, "kernel" | "ramdisk"> = {}): Promise<Guest> {
+  debian(
+    flavour: "cloud" | "generic",
+    cmdline: string,
+    spec: Omit<DomainSpec, "kernel" | "ramdisk"> = {},
+  ): Promise<Guest> {
     return this.start(debianFile(`vmlinuz-${flavour}`), {
       ...spec,
       ramdisk: debianFile("initramfs.cpio.gz"),
@@ -167,7 +174,7 @@ export class Host {
   async run(until: () => boolean, options: RunOptions = {}): Promise<void> {
     const { limit = LIMIT, what = "the end" } = options;
     const start = performance.now();
-    for (let idle = 0; !until(); ) {
+    for (let idle = 0; !until();) {
       if (performance.now() - start > limit) throw new Error(`no ${what} within ${limit / 1000} s${this.tail()}`);
       const ns = this.machine.runSlice(SLICE_MS);
       // Nobody but this loop's caller gives input, so that idleness without end is a hang.
@@ -236,7 +243,8 @@ function schedulerState(machine: Machine): string {
   }
   for (const [name, v] of Object.entries(scheduler.policy) as [string, unknown][]) {
     if (v instanceof Map || v instanceof Set) out.push(`${name}: ${v.size}`);
-    else if (Array.isArray(v)) out.push(`${name}: ${v.map((x: unknown) => (Array.isArray(x) ? x.length : "-")).join(" ")}`);
+    else if (Array.isArray(v))
+      out.push(`${name}: ${v.map((x: unknown) => (Array.isArray(x) ? x.length : "-")).join(" ")}`);
   }
   return out.join(", ");
 }

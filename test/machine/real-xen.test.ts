@@ -50,7 +50,9 @@ class Watch {
     };
     const inner = (): string =>
       this.inner
-        .map((x) => (x.name === "mmuext_op" ? MMUEXT[x.args["cmd"] as number] : permissions(x.args["val"] as number | string)))
+        .map((x) =>
+          x.name === "mmuext_op" ? MMUEXT[x.args["cmd"] as number] : permissions(x.args["val"] as number | string),
+        )
         .join(",");
     switch (r.name) {
       case "xen_version.get_features":
@@ -164,7 +166,10 @@ describe("as on real Xen 4.17", { timeout: TEST_LIMIT }, () => {
       "vm_assist.enable 3 = 0",
       ...times(3, "update_va_mapping 0.1 flush 0 = 0", "mmuext_op pin_l1 = 0", "mmu_update 0.3 = 0"),
     ]);
-    expect(watch.lines.filter((l) => /unpin|new_baseptr/.test(l))).toEqual(["mmuext_op new_baseptr = 0", "mmuext_op unpin = 0"]);
+    expect(watch.lines.filter((l) => /unpin|new_baseptr/.test(l))).toEqual([
+      "mmuext_op new_baseptr = 0",
+      "mmuext_op unpin = 0",
+    ]);
     expect(watch.records.filter((r) => r.name === "memory_op.decrease_reservation").map((r) => r.result)).toEqual(
       times(9, "1").map(Number),
     );
@@ -208,11 +213,13 @@ describe("as on real Xen 4.17", { timeout: TEST_LIMIT }, () => {
 
 describe.skipIf(noGrub !== "")(`GRUB${noGrub}`, { timeout: TEST_LIMIT }, () => {
   /** Its answer to a command, without what moves the cursor. */
-  async function command(guest: { type(s: string): void; expect(p: string): Promise<string> }, line: string): Promise<string> {
+  async function command(
+    guest: { type(s: string): void; expect(p: string): Promise<string> },
+    line: string,
+  ): Promise<string> {
     guest.type(`${line}\r`);
     await guest.expect("\n\r");
     const out = (await guest.expect("grub> ")).slice(0, -"grub> ".length);
-    // eslint-disable-next-line no-control-regex
     return out.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "").replaceAll("\n\r", "\n");
   }
 
@@ -227,12 +234,14 @@ describe.skipIf(noGrub !== "")(`GRUB${noGrub}`, { timeout: TEST_LIMIT }, () => {
     expect(await command(guest, "ls")).toBe("(memdisk) (proc) \n");
     expect(await command(guest, "ls (memdisk)/")).toBe("grub.cfg \n");
     const shown = await command(guest, "cat (memdisk)/grub.cfg");
-    expect(shown.split("\n").map((l) => l.trim())).toEqual(expect.arrayContaining([
-      "# First search for a suitable grub to chainload",
-      "if search -s -f /boot/xen/pvboot-x86_64.elf ; then",
-      'multiboot "/boot/xen/pvboot-x86_64.elf"',
-      "configfile /boot/grub/grub.cfg",
-    ]));
+    expect(shown.split("\n").map((l) => l.trim())).toEqual(
+      expect.arrayContaining([
+        "# First search for a suitable grub to chainload",
+        "if search -s -f /boot/xen/pvboot-x86_64.elf ; then",
+        'multiboot "/boot/xen/pvboot-x86_64.elf"',
+        "configfile /boot/grub/grub.cfg",
+      ]),
+    );
     expect(await command(guest, "cat (memdisk)/none")).toBe("error: file `/none' not found.\n");
     guest.type("halt\r");
     expect(await guest.end()).toBe(SHUTDOWN_poweroff);

@@ -103,7 +103,7 @@ const USAGE = `usage: node tools/oracle.mjs [options]
   --engine E      interpreter (default), translator, both or none
   --variants N    cases of each encoding (default ${VARIANTS})
   --from N        first case (default 0)
-  --case N        only case N of the seed (with the same --op, --set and --bits), with its starting state
+  --case N        only case N of the seed (with the same --op, --set, --bits and --variants), with its starting state
   --per-op N      report at most N differences of a mnemonic (default 3)
   --list          list the mnemonics that are tried and those that are not`;
 

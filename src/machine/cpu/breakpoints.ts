@@ -89,7 +89,8 @@ export function dataHits(cpu: Cpu, insn: Insn): number {
     const at = breakpointVa(cpu, i);
     const va = at - (((at % length) + length) % length);
     touched ??= accesses(cpu, insn);
-    if (touched.some((a) => (a.write || kind === READ_WRITE) && a.va < va + length && a.va + a.size > va)) hits |= 1 << i;
+    if (touched.some((a) => (a.write || kind === READ_WRITE) && a.va < va + length && a.va + a.size > va))
+      hits |= 1 << i;
   }
   return hits;
 }

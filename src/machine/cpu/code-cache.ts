@@ -106,7 +106,11 @@ export class CodeCache {
   /** The block decoded at a machine address, or 0. */
   find(maddr: number, mode: number): number {
     const u32 = this.mem.u32;
-    for (let b = u32[this.core.blockHash(maddr, mode) >>> 2] as number; b !== 0; b = u32[(b + BLOCK_NEXT) >>> 2] as number) {
+    for (
+      let b = u32[this.core.blockHash(maddr, mode) >>> 2] as number;
+      b !== 0;
+      b = u32[(b + BLOCK_NEXT) >>> 2] as number
+    ) {
       if (u32[(b + BLOCK_MADDR) >>> 2] === maddr && u32[(b + BLOCK_MODE) >>> 2] === mode) return b;
     }
     return 0;
@@ -135,7 +139,7 @@ export class CodeCache {
     const to = frame * 4096 + offset + len;
     let stale = false;
     for (const u of units) {
-      if (!u.ranges.some((r) => r.maddr < to && (r.maddr + r.len > from))) continue;
+      if (!u.ranges.some((r) => r.maddr < to && r.maddr + r.len > from)) continue;
       if (this.forget(u)) stale = true;
     }
     this.remask(frame);
@@ -160,7 +164,10 @@ export class CodeCache {
 
   /** Forget everything: the arena is full. */
   reset(): void {
-    for (const units of this.byFrame.values()) for (const u of units) u.drop();
+    // A unit is listed at each of its frames, and must be dropped once: its place is given to another.
+    const all = new Set<CodeUnit>();
+    for (const units of this.byFrame.values()) for (const u of units) all.add(u);
+    for (const u of all) u.drop();
     this.byFrame.clear();
     this.mem.u32.fill(0, CODE_MASK >>> 2, CODE_MASK_END >>> 2);
     this.mem.u32.fill(0, BLOCK_HASH >>> 2, BLOCK_HASH_END >>> 2);

@@ -248,7 +248,11 @@ export class Cpu implements CpuApi, ModuleHost {
     const engine = options.engine ?? "auto";
     const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? THRESHOLD);
     this.regions = new RegionCompiler(this, Math.max(1, threshold >> 4), () => performance.now());
-    this.core.setHotness(threshold, engine === "translator" ? 1 : HOT_BATCH, engine === "auto" ? (options.again ?? AGAIN) : 0);
+    this.core.setHotness(
+      threshold,
+      engine === "translator" ? 1 : HOT_BATCH,
+      engine === "auto" ? (options.again ?? AGAIN) : 0,
+    );
     this.core.clearTlb();
     this.reset();
   }
@@ -443,7 +447,10 @@ export class Cpu implements CpuApi, ModuleHost {
     if (insn && mem && !(insn.op === "pop" && !canonical(this.regVa(RSP)))) {
       const va = linearAddress(this, insn);
       // (A bit offset may lead away from it.)
-      const bad = insn.op.startsWith("bt") || !canonical(va) || !canonical(va + (mem.size || (insn.op.startsWith("fx") ? 512 : 108)) - 1);
+      const bad =
+        insn.op.startsWith("bt") ||
+        !canonical(va) ||
+        !canonical(va + (mem.size || (insn.op.startsWith("fx") ? 512 : 108)) - 1);
       // With a canonical operand it was the stack, or a misaligned operand.
       if (bad || !stack) stack = bad && insn.seg === SS;
     }
@@ -523,9 +530,7 @@ export class Cpu implements CpuApi, ModuleHost {
     this.counters.handlers = this.handlers.size;
     let block = this.cache.allocate(blockBytes(insns.length + 1));
     if (block === 0) {
-      this.cache.reset();
-      this.regions.reset();
-      this.counters.arenaResets++;
+      this.forgetCode();
       block = this.cache.allocate(blockBytes(insns.length + 1));
     }
     u8.fill(0, block, block + blockBytes(insns.length + 1));
@@ -550,6 +555,13 @@ export class Cpu implements CpuApi, ModuleHost {
     this.regions.adopt(block, maddr, mode);
     this.counters.blocks++;
     return Exit.NONE;
+  }
+
+  /** Forget all code, decoded and translated: there is no room for more. */
+  forgetCode(): void {
+    this.cache.reset();
+    this.regions.reset();
+    this.counters.arenaResets++;
   }
 
   private writeRecord(rec: number, insn: Insn, handler: number, pos: number): void {
@@ -712,7 +724,12 @@ export class Cpu implements CpuApi, ModuleHost {
     if ((m & MODE_BITS_MASK) === MODE_BITS_64) m |= MODE_FLAT | MODE_SS32;
     else {
       const base = SEG_BASE >>> 2;
-      if (this.u32[base + ES * 2] === 0 && this.u32[base + CS * 2] === 0 && this.u32[base + SS * 2] === 0 && this.u32[base + DS * 2] === 0)
+      if (
+        this.u32[base + ES * 2] === 0 &&
+        this.u32[base + CS * 2] === 0 &&
+        this.u32[base + SS * 2] === 0 &&
+        this.u32[base + DS * 2] === 0
+      )
         m |= MODE_FLAT;
       if ((this.segAttr(SS) & 0x4000) !== 0) m |= MODE_SS32;
     }
@@ -783,4 +800,16 @@ export class Cpu implements CpuApi, ModuleHost {
 }
 
 /** Instructions whose only memory access is the stack. */
-const STACK_OPS = new Set(["push", "pop", "call", "call_ind", "ret", "enter", "leave", "pushf", "popf", "pusha", "popa"]);
+const STACK_OPS = new Set([
+  "push",
+  "pop",
+  "call",
+  "call_ind",
+  "ret",
+  "enter",
+  "leave",
+  "pushf",
+  "popf",
+  "pusha",
+  "popa",
+]);

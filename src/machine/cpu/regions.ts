@@ -25,6 +25,10 @@ import { PendingModule } from "./interpreter/handlers.js";
 import { translateRegion, type CodeSource, type Region } from "./translator/index.js";
 
 const TWO32 = 4294967296;
+/**
+ * Modules with a region in use. V8 maps memory for each, and the process dies when the system gives it no more mappings (Linux: 65,530).
+ */
+const MODULES_MAX = 8192;
 const NO_TARGETS: readonly Va[] = [];
 
 interface Entry {
@@ -48,6 +52,7 @@ class LiveRegion implements CodeUnit {
   again = false;
   constructor(
     private readonly owner: RegionCompiler,
+    readonly module: { live: number },
     readonly slot: number,
     readonly entries: readonly { maddr: number; mode: number }[],
     region: Region,
@@ -68,8 +73,21 @@ export class RegionCompiler {
   private readonly entries = new Map<number, Entry>();
   private readonly bySlot = new Map<number, LiveRegion>();
   private readonly freeSlots: number[] = [];
+  /** Something did not fit, neither in the table nor in the arena: before the next translation, everything is forgotten. */
+  private full = false;
+  /** Modules that have a region in use. */
+  private modules = 0;
   /** Milliseconds spent translating and compiling on the running thread, and bytes of WebAssembly made. */
-  readonly stats = { again: 0, modules: 0, regions: 0, live: 0, instructions: 0, wasmBytes: 0, translateMs: 0, refused: 0 };
+  readonly stats = {
+    again: 0,
+    modules: 0,
+    regions: 0,
+    live: 0,
+    instructions: 0,
+    wasmBytes: 0,
+    translateMs: 0,
+    refused: 0,
+  };
   /** Blocks that could not be translated, by machine address and mode, so that they are not tried again and again. */
   private readonly refused = new Set<number>();
 
@@ -104,6 +122,10 @@ export class RegionCompiler {
     const u32 = mem.u32;
     const n = u32[HOT_LIST >>> 2] as number;
     u32[HOT_LIST >>> 2] = 0;
+    if (this.full) {
+      this.cpu.forgetCode();
+      return;
+    }
     const t0 = this.now();
     const made: Made[] = [];
     const module = new PendingModule(this.cpu);
@@ -112,7 +134,11 @@ export class RegionCompiler {
     const hot: { va: Va; block: number; again: boolean }[] = [];
     for (let i = 0; i < n; i++) {
       const at = (HOT_LIST + 16 + i * 16) >>> 2;
-      hot.push({ va: (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number), block: u32[at + 2] as number, again: u32[at + 3] === 1 });
+      hot.push({
+        va: (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number),
+        block: u32[at + 2] as number,
+        again: u32[at + 3] === 1,
+      });
     }
     hot.sort((a, b) => a.va - b.va);
     for (const { va, block, again } of hot) {
@@ -126,7 +152,9 @@ export class RegionCompiler {
         if (old === undefined || old.again || old.mode !== mode || !old.calls) continue;
         old.again = true;
         if (this.cpu.codeAddr(old.va) !== old.maddr) continue;
-        const region = translateRegion(this.source(mode), this.cpu.ops, module, old.va, mode, { inlineLimit: Infinity });
+        const region = translateRegion(this.source(mode), this.cpu.ops, module, old.va, mode, {
+          inlineLimit: Infinity,
+        });
         if (region === null) continue;
         this.stats.again++;
         made.push({ region, mode, again });
@@ -152,20 +180,37 @@ export class RegionCompiler {
     this.stats.modules++;
     this.stats.wasmBytes += bytes.length;
     const { exports } = this.cpu.instantiate(bytes);
+    const home = { live: 0 };
     made.forEach((m, i) => {
-      const slot = this.freeSlots.pop() ?? this.cpu.allocate(1);
-      if (slot >= REGIONS_MAX) throw new Error("engine: out of region slots");
+      const slot = this.takeSlot();
+      if (slot < 0) return;
       this.cpu.setFunction(slot, exports[`r${i}`]);
-      this.publish(slot, m);
+      this.publish(slot, m, home);
     });
+    if (home.live > 0 && ++this.modules >= MODULES_MAX) this.full = true;
   }
 
-  private publish(slot: number, { region, mode, again }: Made): void {
+  /** A place in the function table that has a descriptor, or −1. */
+  private takeSlot(): number {
+    const free = this.freeSlots.pop();
+    if (free !== undefined) return free;
+    const slot = this.full ? REGIONS_MAX : this.cpu.allocate(1);
+    if (slot < REGIONS_MAX) return slot;
+    this.full = true;
+    return -1;
+  }
+
+  private publish(slot: number, { region, mode, again }: Made, home: { live: number }): void {
     const { mem, cache } = this.cpu;
     const pages = new Map<Va, number>();
     for (const r of region.ranges) pages.set(r.va - (r.maddr & 4095), r.maddr & ~4095);
     const list = cache.allocate(pages.size * 16);
-    if (list === 0) return;
+    if (list === 0) {
+      this.cpu.setFunction(slot, null);
+      this.freeSlots.push(slot);
+      this.full = true;
+      return;
+    }
     let at = list;
     for (const [va, maddr] of pages) {
       mem.u32[at >>> 2] = va | 0;
@@ -189,10 +234,11 @@ export class RegionCompiler {
       // The jump cache still leads to the interpreter.
       this.cpu.core.forgetCode(va | 0, Math.floor(va / TWO32) | 0);
     });
-    const live = new LiveRegion(this, slot, entries, region, mode, this.cpu.codeAddr(region.entries[0] as Va));
+    const live = new LiveRegion(this, home, slot, entries, region, mode, this.cpu.codeAddr(region.entries[0] as Va));
     live.again = again;
     this.bySlot.set(slot, live);
     cache.watch(live);
+    home.live++;
     this.stats.regions++;
     this.stats.live++;
     this.stats.instructions += region.instructions;
@@ -215,12 +261,14 @@ export class RegionCompiler {
     this.cpu.setFunction(r.slot, null);
     this.freeSlots.push(r.slot);
     this.stats.live--;
+    if (--r.module.live === 0) this.modules--;
   }
 
   reset(): void {
     this.entries.clear();
     this.bySlot.clear();
     this.refused.clear();
+    this.full = false;
   }
 
   private source(mode: number): CodeSource {

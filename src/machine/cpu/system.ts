@@ -25,13 +25,16 @@ function fault(cpu: Cpu, vector: number, error: number): ExitReason {
 
 /** Linear address of the memory operand. */
 export function linearAddress(cpu: Cpu, insn: Insn): Va {
-  let lo = BigInt(insn.disp) + (insn.memBase < 0 && insn.memIndex < 0 ? BigInt(insn.dispHi - (insn.disp >> 31)) * BigInt(TWO32) : 0n);
+  let lo =
+    BigInt(insn.disp) +
+    (insn.memBase < 0 && insn.memIndex < 0 ? BigInt(insn.dispHi - (insn.disp >> 31)) * BigInt(TWO32) : 0n);
   const reg = (n: number): bigint => BigInt(cpu.regLo(n)) | (BigInt(cpu.regHi(n)) << 32n);
   if (insn.memBase === 16) lo += BigInt(cpu.rip + insn.len);
   else if (insn.memBase >= 0) lo += reg(insn.memBase);
   if (insn.memIndex >= 0) lo += reg(insn.memIndex) << BigInt(insn.memScale);
   lo = BigInt.asUintN(insn.asize * 8, lo);
-  if (insn.bits !== 64 || insn.seg >= FS) lo += BigInt(cpu.segBaseLo(insn.seg)) | (BigInt(cpu.segBaseHi(insn.seg)) << 32n);
+  if (insn.bits !== 64 || insn.seg >= FS)
+    lo += BigInt(cpu.segBaseLo(insn.seg)) | (BigInt(cpu.segBaseHi(insn.seg)) << 32n);
   return insn.bits === 64 ? Number(BigInt.asIntN(64, lo)) : Number(BigInt.asUintN(32, lo));
 }
 
@@ -105,7 +108,8 @@ function readFrame(cpu: Cpu, va: Va): Uint32Array | null {
 /** SDM vol. 2, IRET: at CPL 3 with IOPL < 3, IF and IOPL stay; VM, VIF, VIP are not loaded. */
 function loadFlags(cpu: Cpu, flags: number, size: number): void {
   const old = cpu.rflags;
-  const keep = 0x1a0000 | (cpu.cpl > 0 ? 0x3000 : 0) | (cpu.cpl > ((old >> 12) & 3) ? 0x200 : 0) | (size === 2 ? ~0xffff : 0);
+  const keep =
+    0x1a0000 | (cpu.cpl > 0 ? 0x3000 : 0) | (cpu.cpl > ((old >> 12) & 3) ? 0x200 : 0) | (size === 2 ? ~0xffff : 0);
   cpu.rflags = (flags & 0x257fd7 & ~keep) | (old & keep);
 }
 
@@ -301,4 +305,3 @@ function unprivilegedSystem(cpu: Cpu, insn: Insn): ExitReason {
       return fault(cpu, 13, 0);
   }
 }
-

@@ -348,7 +348,10 @@ export class Code {
     const shift = head.len;
     head.bytes(this.out.buf.subarray(0, this.out.len));
     head.u8(0x0b);
-    return { body: head.buf.subarray(0, head.len), hints: this.hints.map((h) => ({ at: h.at + shift, likely: h.likely })) };
+    return {
+      body: head.buf.subarray(0, head.len),
+      hints: this.hints.map((h) => ({ at: h.at + shift, likely: h.likely })),
+    };
   }
 }
 

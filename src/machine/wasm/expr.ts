@@ -133,19 +133,37 @@ export const i32 = {
   clz: un("i32", 0x67),
   ctz: un("i32", 0x68),
   popcnt: un("i32", 0x69),
-  add: ((a, b) => (zero(b) ? a : zero(a) ? b : a.n === N.I32 && b.n === N.I32 ? c32(a.lo + b.lo) : node(N.OP, "i32", 0x6a, [a, b], 0, 0))) as Bin,
-  sub: ((a, b) => (zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo - b.lo) : node(N.OP, "i32", 0x6b, [a, b], 0, 0))) as Bin,
+  add: ((a, b) =>
+    zero(b)
+      ? a
+      : zero(a)
+        ? b
+        : a.n === N.I32 && b.n === N.I32
+          ? c32(a.lo + b.lo)
+          : node(N.OP, "i32", 0x6a, [a, b], 0, 0)) as Bin,
+  sub: ((a, b) =>
+    zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo - b.lo) : node(N.OP, "i32", 0x6b, [a, b], 0, 0)) as Bin,
   mul: fold32(0x6c, Math.imul),
   div_s: bin("i32", 0x6d),
   div_u: bin("i32", 0x6e),
   rem_s: bin("i32", 0x6f),
   rem_u: bin("i32", 0x70),
   and: fold32(0x71, (x, y) => x & y),
-  or: ((a, b) => (zero(b) ? a : zero(a) ? b : a.n === N.I32 && b.n === N.I32 ? c32(a.lo | b.lo) : node(N.OP, "i32", 0x72, [a, b], 0, 0))) as Bin,
+  or: ((a, b) =>
+    zero(b)
+      ? a
+      : zero(a)
+        ? b
+        : a.n === N.I32 && b.n === N.I32
+          ? c32(a.lo | b.lo)
+          : node(N.OP, "i32", 0x72, [a, b], 0, 0)) as Bin,
   xor: fold32(0x73, (x, y) => x ^ y),
-  shl: ((a, b) => (zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo << b.lo) : node(N.OP, "i32", 0x74, [a, b], 0, 0))) as Bin,
-  shr_s: ((a, b) => (zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo >> b.lo) : node(N.OP, "i32", 0x75, [a, b], 0, 0))) as Bin,
-  shr_u: ((a, b) => (zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo >>> b.lo) : node(N.OP, "i32", 0x76, [a, b], 0, 0))) as Bin,
+  shl: ((a, b) =>
+    zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo << b.lo) : node(N.OP, "i32", 0x74, [a, b], 0, 0)) as Bin,
+  shr_s: ((a, b) =>
+    zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo >> b.lo) : node(N.OP, "i32", 0x75, [a, b], 0, 0)) as Bin,
+  shr_u: ((a, b) =>
+    zero(b) ? a : a.n === N.I32 && b.n === N.I32 ? c32(a.lo >>> b.lo) : node(N.OP, "i32", 0x76, [a, b], 0, 0)) as Bin,
   rotl: bin("i32", 0x77),
   rotr: bin("i32", 0x78),
   wrap: ((a) => (a.n === N.I64 ? c32(a.lo) : node(N.OP, "i32", 0xa7, [a], 0, 0))) as Un,

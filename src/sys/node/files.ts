@@ -5,7 +5,11 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
-import type { DomainSpec } from "../../toolstack/machine.js";
+import { parseDisk, unsupportedDisk } from "../../toolstack/config/disk.js";
+import { parseVif } from "../../toolstack/config/vif.js";
+import type { DiskSpec } from "../../toolstack/disks.js";
+import type { DomainSpec, VifSpec } from "../../toolstack/machine.js";
+import { FileImage } from "./file-image.js";
 import { ConfigError, parseDomainConfig, type Action, type DomainConfig } from "../../toolstack/config/index.js";
 
 /** A mistake of the person who gave the input, in one line. */
@@ -36,6 +40,9 @@ export interface PlanDefaults {
   readonly cmdline?: string | undefined;
   readonly memoryMiB?: number | undefined;
   readonly vcpus?: number | undefined;
+  /** Further disks and network interfaces, as in xl.cfg's lists. */
+  readonly disks?: readonly string[] | undefined;
+  readonly vifs?: readonly string[] | undefined;
   /** `key=value` settings of xl.cfg, read after the file. */
   readonly overrides?: readonly string[] | undefined;
 }
@@ -109,6 +116,7 @@ async function planFromKernel(path: string, kernel: Uint8Array, given: PlanDefau
     throw new InputError(`${given.overrides?.[0] ?? ""}: settings belong to a configuration, and ${path} is a kernel`);
   }
   const ramdisk = given.ramdisk === undefined ? undefined : await readInput(given.ramdisk);
+  const { disks, vifs, warnings } = devicesOf("command line", given.disks ?? [], given.vifs ?? []);
   return {
     spec: {
       name: given.name ?? nameOf(path),
@@ -117,6 +125,8 @@ async function planFromKernel(path: string, kernel: Uint8Array, given: PlanDefau
       vcpus: given.vcpus ?? 1,
       cmdline: given.cmdline ?? "",
       ...(ramdisk === undefined ? {} : { ramdisk }),
+      disks,
+      vifs,
     },
     kernelPath: path,
     onPoweroff: "destroy",
@@ -126,7 +136,7 @@ async function planFromKernel(path: string, kernel: Uint8Array, given: PlanDefau
     onSoftReset: "destroy",
     cpuWeight: undefined,
     cap: undefined,
-    warnings: [],
+    warnings,
   };
 }
 
@@ -139,14 +149,54 @@ function nameOf(path: string): string {
   );
 }
 
+/** The bridge name that stands for the machine's NAT to the host's network. */
+const NAT_BRIDGE = "nat";
+
+/** Disks and network interfaces from their specifications (xl-disk-configuration(5), xl-network-configuration(5)). */
+function devicesOf(
+  path: string,
+  disks: readonly string[],
+  vifs: readonly string[],
+): { disks: DiskSpec[]; vifs: VifSpec[]; warnings: string[] } {
+  const warnings: string[] = [];
+  return {
+    disks: disks.map((text) => {
+      const d = parseDisk(text, path);
+      warnings.push(...d.warnings.map((w) => `${path}: warning: ${w}`));
+      const why = unsupportedDisk(d);
+      if (why !== undefined) throw new ConfigError(`${path}: ${why}`);
+      if (d.target === "") throw new ConfigError(`${path}: disk ${d.vdev}: an empty drive is not supported yet`);
+      const file = resolve(d.target, path);
+      if (!existsSync(file)) throw new InputError(`${path}: disk ${d.vdev}: ${file}: no such file`);
+      return {
+        vdev: d.vdev,
+        image: () => FileImage.open(file, { readOnly: d.readOnly }),
+        readOnly: d.readOnly,
+        cdrom: d.cdrom,
+        discard: d.discard,
+        name: file,
+      };
+    }),
+    vifs: vifs.map((text) => {
+      const { warnings: more, bridge, ...vif } = parseVif(text);
+      warnings.push(...more.map((w) => `${path}: warning: ${w}`));
+      return bridge === NAT_BRIDGE ? { ...vif, nat: true as const } : { ...vif, bridge };
+    }),
+    warnings,
+  };
+}
+
 /** Reads what a configuration names. Refuses what cannot work, warns of what is not there yet. */
 export async function planFromConfig(path: string, c: DomainConfig, given: PlanDefaults = {}): Promise<DomainPlan> {
   if (c.type !== "pv") throw new ConfigError(`${path}: type="${c.type}" is not supported yet: only PV domains are`);
   if (c.kernel === undefined) throw new ConfigError(`${path}: bootloader= is not supported yet: give kernel=`);
   const warnings = [...c.warnings];
-  for (const key of ["disk", "vif"] as const) {
-    if (c[key].length > 0) warnings.push(`${path}: warning: ${key}= is ignored: there are no such devices yet`);
-  }
+  const {
+    disks,
+    vifs,
+    warnings: deviceWarnings,
+  } = devicesOf(path, [...c.disk, ...(given.disks ?? [])], [...c.vif, ...(given.vifs ?? [])]);
+  warnings.push(...deviceWarnings);
   if (c.maxmem > c.memory) warnings.push(`${path}: warning: maxmem= is ignored: the domain has memory=${c.memory}`);
   if (c.maxvcpus > c.vcpus) warnings.push(`${path}: warning: maxvcpus= is ignored: the domain has ${c.vcpus}`);
   for (const key of ["pool", "maxGrantFrames", "maxMaptrackFrames", "maxGrantVersion", "maxEventChannels"] as const) {
@@ -168,6 +218,8 @@ export async function planFromConfig(path: string, c: DomainConfig, given: PlanD
       cmdline: given.cmdline ?? c.cmdline,
       ...(c.uuid === undefined ? {} : { uuid: c.uuid }),
       ...(ramdisk === undefined ? {} : { ramdisk }),
+      disks,
+      vifs,
     },
     kernelPath,
     onPoweroff: c.onPoweroff,
