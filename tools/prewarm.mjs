@@ -1,6 +1,7 @@
 // Makes src/machine/cpu/interpreter/prewarm.ts: one example of each instruction shape that Debian's kernel and busybox execute, so that the
 // interpreter's handlers for them are made in one module at start-up. Run after a change that alters shapes; the order is that of first use.
 import { build } from "esbuild";
+import { format, resolveConfig } from "prettier";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,6 +54,7 @@ export const PREWARM: readonly { mode: number; shapes: string }[] = [
 ${[...groups].map(([mode, items]) => `  {\n    mode: ${mode},\n    shapes:\n${wrap(items)},\n  },`).join("\n")}
 ];
 `;
-writeFileSync(target, text);
+const options = await resolveConfig(target);
+writeFileSync(target, await format(text, { ...options, parser: "typescript" }));
 console.error(`${machine.cpu.shapeLog.size} shapes`);
 process.exit(0);

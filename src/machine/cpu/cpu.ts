@@ -86,7 +86,7 @@ const RELATIVE = new Set(["jmp", "jcc", "call", "loop", "loope", "loopne", "jcxz
 const MAX_BLOCK = 64;
 /**
  * Executions after which a block is translated. V8 takes about 30 µs a guest instruction to make good code of a region, in which the
- * interpreter executes some hundreds: a boot took half the processor time at 3,000 that it took at 500.
+ * interpreter executes some hundreds; between 500 and 5,000 the processor time of a boot is nearly flat.
  */
 const THRESHOLD = 1500;
 /** Entries at one address after which a region is made again with all that it calls in it: only what is really hot is worth it. */
