@@ -120,6 +120,8 @@ const PROMPT = /xenolith:\S* ?# (?:\x1b\[6n)?$/;
 export interface RunOptions {
   limit?: number;
   what?: string;
+  /** Longest time between two looks at `until`. */
+  sliceMs?: number;
 }
 
 /** A machine and its guests. */
@@ -172,11 +174,11 @@ export class Host {
 
   /** Run all guests until `until` says so. Throws with what was printed last when the limit has passed, or when nothing can happen any more. */
   async run(until: () => boolean, options: RunOptions = {}): Promise<void> {
-    const { limit = LIMIT, what = "the end" } = options;
+    const { limit = LIMIT, what = "the end", sliceMs = SLICE_MS } = options;
     const start = performance.now();
     for (let idle = 0; !until();) {
       if (performance.now() - start > limit) throw new Error(`no ${what} within ${limit / 1000} s${this.tail()}`);
-      const ns = this.machine.runSlice(SLICE_MS);
+      const ns = this.machine.runSlice(sliceMs);
       // Nobody but this loop's caller gives input, so that idleness without end is a hang.
       if (ns === Infinity) {
         if (++idle > 3 && !until()) throw new Error(`no ${what}: every guest waits for ever${this.tail()}`);
@@ -190,7 +192,7 @@ export class Host {
   async runInstructions(n: number, orUntil: () => boolean = () => false): Promise<void> {
     const { cpu } = this.machine;
     const end = cpu.retired + n;
-    await this.run(() => cpu.retired >= end || orUntil(), { what: `${n} instructions` });
+    await this.run(() => cpu.retired >= end || orUntil(), { what: `${n} instructions`, sliceMs: 0 });
   }
 
   tail(): string {
