@@ -198,7 +198,7 @@ if (json) {
   for (const r of rows) {
     const q = r.qemu ? `${s(r.qemu.min)} / ${s(r.qemu.median)} / ${s(r.qemu.max)}` : "–";
     console.log(
-      `| ${r.work} | ${s(r.ours.min)} / ${s(r.ours.median)} / ${s(r.ours.max)} | ${q} | ${r.ratio?.toFixed(2) ?? "–"} |`,
+      `| ${r.work.replaceAll("|", "\\|")} | ${s(r.ours.min)} / ${s(r.ours.median)} / ${s(r.ours.max)} | ${q} | ${r.ratio?.toFixed(2) ?? "–"} |`,
     );
   }
   if (Object.keys(ns).length > 0) {

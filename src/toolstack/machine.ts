@@ -158,7 +158,7 @@ export class RunningDomain {
 function newUuid(n: number, repeatable: boolean): string {
   const hex = (x: number, digits: number): string => Math.floor(x).toString(16).padStart(digits, "0").slice(-digits);
   const r = (): number => (repeatable ? 0.5 : Math.random());
-  return `${hex(r() * 2 ** 32, 8)}-${hex(r() * 65536, 4)}-4${hex(r() * 4096, 3)}-a${hex(r() * 4096, 3)}-${hex(r() * 2 ** 40, 10)}${hex(n, 2)}`;
+  return `${hex(r() * 2 ** 32, 8)}-${hex(r() * 65536, 4)}-4${hex(r() * 4096, 3)}-a${hex(r() * 4096, 3)}-${repeatable ? hex(n, 12) : hex(r() * 2 ** 48, 12)}`;
 }
 
 export class Machine {

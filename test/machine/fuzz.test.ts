@@ -61,7 +61,9 @@ class Random {
 const MASK64 = (1n << 64n) - 1n;
 /** Hypercalls of a 64-bit PV guest (public/xen.h). */
 const [SET_TRAP_TABLE, MMU_UPDATE, SET_GDT, STACK_SWITCH, SET_CALLBACKS] = [0, 1, 2, 3, 4] as const;
-const [UPDATE_DESCRIPTOR, MEMORY_OP, MULTICALL, UPDATE_VA_MAPPING, XEN_VERSION, CONSOLE_IO] = [10, 12, 13, 14, 17, 18] as const;
+const [UPDATE_DESCRIPTOR, MEMORY_OP, MULTICALL, UPDATE_VA_MAPPING, XEN_VERSION, CONSOLE_IO] = [
+  10, 12, 13, 14, 17, 18,
+] as const;
 const [GRANT_TABLE_OP, VM_ASSIST, UPDATE_VA_MAPPING_OTHER, IRET, VCPU_OP, SET_SEGMENT_BASE, MMUEXT_OP] = [
   20, 21, 22, 23, 24, 25, 26,
 ] as const;
@@ -188,7 +190,20 @@ class Fuzzer {
   /** A page-table entry. */
   entry(): bigint {
     const { r, t } = this;
-    const flags = r.of([0x1n, 0x3n, 0x5n, 0x7n, 0x61n, 0x63n, 0x67n, 0x27n, 0xe7n, 0x1e7n, 0x0n, BigInt(r.below(4096))]);
+    const flags = r.of([
+      0x1n,
+      0x3n,
+      0x5n,
+      0x7n,
+      0x61n,
+      0x63n,
+      0x67n,
+      0x27n,
+      0xe7n,
+      0x1e7n,
+      0x0n,
+      BigInt(r.below(4096)),
+    ]);
     const nx = r.chance(10) ? 1n << 63n : 0n;
     return (r.of(t.frames) << 12n) | flags | nx;
   }
@@ -225,8 +240,11 @@ class Fuzzer {
       const kind = r.below(8);
       if (kind < 4) d.setBigUint64(at, this.word(), true);
       else if (kind < 7)
-        for (let i = 0; i < 8; i += 4) d.setUint32(at + i, Number((r.chance(70) ? BigInt(r.below(24)) : this.word()) & 0xffffffffn), true);
-      else for (let i = 0; i < 8; i += 2) d.setUint16(at + i, Number((r.chance(50) ? BigInt(r.below(8)) : this.word()) & 0xffffn), true);
+        for (let i = 0; i < 8; i += 4)
+          d.setUint32(at + i, Number((r.chance(70) ? BigInt(r.below(24)) : this.word()) & 0xffffffffn), true);
+      else
+        for (let i = 0; i < 8; i += 2)
+          d.setUint16(at + i, Number((r.chance(50) ? BigInt(r.below(8)) : this.word()) & 0xffffn), true);
     }
     return bytes;
   }
@@ -263,7 +281,8 @@ class Fuzzer {
     const few = 1 + r.below(4);
     const count = BigInt(r.chance(95) ? few : r.u32());
     const small = (n: number): bigint => (r.chance(95) ? BigInt(r.below(n)) : this.word());
-    const domid = (): bigint => r.of([0x7ff0n, 0x7ff0n, BigInt(t.domain.domid), BigInt(t.domain.domid), BigInt(t.other.domid), 0n]);
+    const domid = (): bigint =>
+      r.of([0x7ff0n, 0x7ff0n, BigInt(t.domain.domid), BigInt(t.domain.domid), BigInt(t.other.domid), 0n]);
     const put = (at: number, size: number, v: bigint): void => {
       if (size === 8) d.setBigUint64(slot + at, v & MASK64, true);
       else if (size === 4) d.setUint32(slot + at, Number(v & 0xffffffffn), true);
@@ -301,7 +320,14 @@ class Fuzzer {
         break;
       case UPDATE_VA_MAPPING:
       case UPDATE_VA_MAPPING_OTHER:
-        args.splice(0, 4, r.chance(70) ? BigInt(t.dataVa - 65536 + r.below(64) * 4096) : this.pointer(), this.entry(), BigInt(r.below(6)), self);
+        args.splice(
+          0,
+          4,
+          r.chance(70) ? BigInt(t.dataVa - 65536 + r.below(64) * 4096) : this.pointer(),
+          this.entry(),
+          BigInt(r.below(6)),
+          self,
+        );
         break;
       case MULTICALL:
         for (let i = 0; i < 3; i++) {
@@ -324,7 +350,7 @@ class Fuzzer {
         break;
       case GRANT_TABLE_OP: {
         const op = r.below(14);
-        const page = BigInt(t.dataVa - 65536 + r.below(64) * 4096);
+        const page = BigInt(t.dataVa - 65536 + r.below(4) * 4096);
         for (let i = 0; i < few; i++) {
           const other = r.chance(50);
           const ref = other ? BigInt(r.of(READABLE)) : small(16);
@@ -339,8 +365,9 @@ class Fuzzer {
           else if (op === 1 || op === 7)
             fill(i * 24, gnttab_unmap_grant_ref, {
               host_addr: [8, r.chance(80) ? page : this.pointer()],
-              dev_bus_addr: [8, r.chance(80) ? 0n : this.pointer()],
-              handle: [4, small(8)],
+              // (Of unmap_and_replace: where the new entry comes from.)
+              dev_bus_addr: [8, op === 1 && r.chance(80) ? 0n : r.chance(80) ? page + 4096n : this.pointer()],
+              handle: [4, small(4)],
             });
           else if (op === 5)
             fill(i * gnttab_copy.size, gnttab_copy, {
@@ -409,7 +436,12 @@ class Fuzzer {
         args.splice(0, 2, here, small(1600));
         break;
       case UPDATE_DESCRIPTOR:
-        args.splice(0, 2, (r.of(t.frames) << 12n) | BigInt(r.below(512) * 8), r.chance(50) ? 0xaffa000000ffffn : this.word());
+        args.splice(
+          0,
+          2,
+          (r.of(t.frames) << 12n) | BigInt(r.below(512) * 8),
+          r.chance(50) ? 0xaffa000000ffffn : this.word(),
+        );
         break;
     }
     if (r.chance(3)) args[r.below(6)] = r.u64();
@@ -496,7 +528,14 @@ describe.skipIf(noGuest !== "")(`hypercalls at random${noGuest}`, { timeout: TES
     let stuck = 0;
     for (let done = 0, batch = 0; done < CALLS; batch++) {
       const domain: Domain | undefined = target?.domain;
-      if (target === null || domain === undefined || domain.shutDown || target.maddr(target.codeVa) < 0 || target.maddr(target.dataVa) < 0 || stuck > 3) {
+      if (
+        target === null ||
+        domain === undefined ||
+        domain.shutDown ||
+        target.maddr(target.codeVa) < 0 ||
+        target.maddr(target.dataVa) < 0 ||
+        stuck > 3
+      ) {
         target?.guest.running.destroy();
         host.guests.length = 1;
         target = new Target(await host.guest("spin", { memoryMiB: 8, vcpus: 2 }), other.running.domain);
