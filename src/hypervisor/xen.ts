@@ -36,6 +36,7 @@ import { CpuidPolicy, type CpuidOptions } from "./traps/cpuid-policy.js";
 import { PrivopCache } from "./traps/emulate-privop.js";
 import { onException, onHlt, onInt, onSyscall, onSysenter } from "./traps/exits.js";
 import { fault, loadCode, loadSegment } from "./traps/load-segments.js";
+import { reloadSegments } from "./traps/failsafe.js";
 import { injectException } from "./traps/inject.js";
 import { deliverPending } from "./traps/upcall.js";
 import { Vcpu } from "./vcpu.js";
@@ -298,6 +299,7 @@ export class Xen {
     v.mm.load();
     this.mem.u32[TSC_AUX >>> 2] = v.traps.tscAux;
     v.time.afterLoad(this.clock.now());
+    reloadSegments(v);
   }
 
   /** Take the loaded vCPU off the CPU (its context is then in `ctx`). */
@@ -395,6 +397,8 @@ export class Xen {
     const end = Math.min(start + left / rate, timers.next());
     this.grainEnd = end;
     this.switchTo(v);
+    // Coming back may have ended it (no failsafe callback).
+    if (v.domain.shuttingDown) return;
     let spent = 0;
     while (left > 0) {
       if (!deliverPending(v)) break;

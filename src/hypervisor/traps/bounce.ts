@@ -26,10 +26,10 @@ const IOPL = 0x3000;
 export const NO_ERROR = -1;
 
 /**
- * Enter the guest kernel at `eip`. `mask`: set the upcall mask on the way. `error`: NO_ERROR or the error code.
- * False if the domain was crashed instead.
+ * Enter the guest kernel at `eip`. `mask`: set the upcall mask on the way. `error`: NO_ERROR or the error code. `segments`: the selectors
+ * of ds, es, fs and gs, which stand above r11 in the failsafe callback's frame alone. False if the domain was crashed instead.
  */
-export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number): boolean {
+export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number, segments?: readonly number[]): boolean {
   const { xen } = v.domain;
   const { cpu, mem } = xen;
   const t = v.traps;
@@ -54,7 +54,7 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number): boolean 
     return false;
   }
   const top = (spHi | 0) * 4294967296 + ((spLo & ~15) >>> 0);
-  const words = error === NO_ERROR ? 7 : 8;
+  const words = (error === NO_ERROR ? 7 : 8) + (segments?.length ?? 0);
   const at = top - words * 8;
   if (refusedRange(at, words * 8)) {
     v.domain.crash(`bad kernel stack pointer for a bounce frame`);
@@ -69,7 +69,7 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number): boolean 
   if ((v.domain.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) !== 0) flags |= t.iopl << 12;
 
   const page = at & 4095;
-  if (page + words * 8 <= 4096) {
+  if (segments === undefined && page + words * 8 <= 4096) {
     let ma = cpu.translate(at, WRITE);
     if (ma < 0) return stackFault(v, at);
     mem.w64(ma, cpu.regLo(RCX), cpu.regHi(RCX));
@@ -87,7 +87,7 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number): boolean 
   } else {
     const lowMa = cpu.translate(at, WRITE);
     const highVa = at - page + 4096;
-    const highMa = lowMa < 0 ? -1 : cpu.translate(highVa, WRITE);
+    const highMa = lowMa < 0 ? -1 : page + words * 8 <= 4096 ? 0 : cpu.translate(highVa, WRITE);
     if (lowMa < 0 || highMa < 0) return stackFault(v, lowMa < 0 ? at : highVa);
     let n = 0;
     const put = (lo: number, hi: number): void => {
@@ -97,6 +97,7 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number): boolean 
     };
     put(cpu.regLo(RCX), cpu.regHi(RCX));
     put(cpu.regLo(R11), cpu.regHi(R11));
+    for (const selector of segments ?? []) put(selector, 0);
     if (error !== NO_ERROR) put(error, 0);
     const rip = cpu.rip;
     put(rip >>> 0, Math.floor(rip / 4294967296) >>> 0);
