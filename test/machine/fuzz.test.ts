@@ -15,6 +15,21 @@ import {
 } from "../../src/abi/grant_table.js";
 import { xen_add_to_physmap, xen_memory_exchange, xen_memory_reservation } from "../../src/abi/memory.js";
 import { multicall_entry } from "../../src/abi/xen.js";
+import {
+  F_VALIDATED,
+  PGT_l1_page_table,
+  PGT_l4_page_table,
+  PGT_writable_page,
+} from "../../src/hypervisor/memory/frame-table.js";
+import {
+  pteMfn,
+  PTE_P,
+  PTE_RW,
+  PTE_US,
+  XEN_SLOT_FIRST,
+  XEN_SLOT_LAST,
+} from "../../src/hypervisor/memory/page-types.js";
+import type { Xen } from "../../src/hypervisor/xen.js";
 import type { Domain } from "../../src/hypervisor/domain.js";
 import type { Vcpu } from "../../src/hypervisor/vcpu.js";
 import { type Guest, guestFile, holdings, Host, missing, TEST_LIMIT } from "./harness.js";
@@ -480,6 +495,54 @@ function program(calls: readonly Call[]): { code: Uint8Array; end: number } {
   return { code: Uint8Array.from(out), end };
 }
 
+/**
+ * What the frame table's own audit cannot see: every entry of every table in use has the references it needs, and `apart`'s pages are
+ * mapped writable by nobody else.
+ */
+function auditTables(xen: Xen, apart: Domain): void {
+  const { frames, mem } = xen;
+  const { first, limit, type, owner, flags, tcount, ref } = frames;
+  const general = new Int32Array(limit);
+  const writers = new Int32Array(limit);
+  const typed = new Int32Array(limit);
+  const wrong = (what: string, table: number, i: number): never => {
+    throw new Error(`${what}: entry ${i} of table ${table}, a level ${type[table]} of ${frames.ownerDomid(table)}`);
+  };
+  for (let f = first; f < limit; f++) {
+    const level = type[f] as number;
+    if (level < PGT_l1_page_table || level > PGT_l4_page_table || tcount[f] === 0) continue;
+    if (((flags[f] as number) & F_VALIDATED) === 0) continue;
+    for (let i = 0; i < 512; i++) {
+      if (level === PGT_l4_page_table && i >= XEN_SLOT_FIRST && i <= XEN_SLOT_LAST) continue;
+      const lo = mem.r32(f * 4096 + i * 8);
+      if ((lo & PTE_P) === 0) continue;
+      const mfn = pteMfn(lo, mem.r32(f * 4096 + i * 8 + 4));
+      if (!(mfn >= first && mfn < limit)) wrong(`frame ${mfn} is no memory`, f, i);
+      if ((lo & PTE_US) === 0) wrong("not for ring 3", f, i);
+      if (level === PGT_l1_page_table) {
+        general[mfn] = (general[mfn] as number) + 1;
+        if ((lo & PTE_RW) === 0) continue;
+        writers[mfn] = (writers[mfn] as number) + 1;
+        if (type[mfn] !== PGT_writable_page) wrong(`frame ${mfn} of type ${type[mfn]} is writable`, f, i);
+        if (owner[mfn] === apart.mm.id && owner[f] !== apart.mm.id)
+          wrong(`frame ${mfn} of another domain is writable`, f, i);
+      } else if (mfn !== f) {
+        general[mfn] = (general[mfn] as number) + 1;
+        typed[mfn] = (typed[mfn] as number) + 1;
+        if (type[mfn] !== level - 1 && type[mfn] !== level) wrong(`frame ${mfn} is of type ${type[mfn]}`, f, i);
+        if (((flags[mfn] as number) & F_VALIDATED) === 0) wrong(`frame ${mfn} is not validated`, f, i);
+        if (owner[mfn] !== owner[f]) wrong(`frame ${mfn} is another domain's table`, f, i);
+      }
+    }
+  }
+  for (let f = first; f < limit; f++) {
+    if ((ref[f] as number) < (general[f] as number) && (ref[f] as number) >= 0)
+      throw new Error(`frame ${f}: more entries than references`);
+    if ((tcount[f] as number) < (writers[f] as number) + (typed[f] as number))
+      throw new Error(`frame ${f}: more entries than type references`);
+  }
+}
+
 function sum(bytes: Uint8Array): number {
   let h = 0;
   for (let i = 0; i < bytes.length; i++) h = (Math.imul(h, 31) + (bytes[i] as number)) | 0;
@@ -522,6 +585,9 @@ describe.skipIf(noGuest !== "")(`hypercalls at random${noGuest}`, { timeout: TES
         machine.mem.w32(entry(ref) + grant_entry_v1.frame, xen.frames.pagesOf(mm.id)[i * 7] as number);
       });
     };
+
+    // Every other domain's hypercalls are continued at random, where they can be.
+    xen.preemptRequested = () => domains % 2 === 0 && r.chance(30);
 
     let target: Target | null = null;
     let domains = 0;
@@ -586,6 +652,7 @@ describe.skipIf(noGuest !== "")(`hypercalls at random${noGuest}`, { timeout: TES
         stuck = slices === 30 ? stuck + 1 : 0;
         done += Math.max(1, Math.min(BATCH, Math.floor(where() / CALL_BYTES)));
         xen.frames.audit();
+        if (batch % 4 === 0) auditTables(xen, other.running.domain);
       } catch (e) {
         throw new Error(`${e instanceof Error ? (e.stack ?? e.message) : String(e)}\n${story()}`, { cause: e });
       }
