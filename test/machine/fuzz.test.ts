@@ -673,3 +673,111 @@ describe.skipIf(noGuest !== "")(`hypercalls at random${noGuest}`, { timeout: TES
     host.close();
   });
 });
+
+/** Prefixes and first opcode bytes that lead to many instructions. */
+const LEADS: readonly (readonly number[])[] = [
+  [],
+  [],
+  [0x0f],
+  [0x48],
+  [0x48, 0x0f],
+  [0x66],
+  [0x66, 0x0f],
+  [0xf3, 0x0f],
+  [0xf2, 0x0f],
+  [0x66, 0x0f, 0x38],
+  [0x0f, 0x3a],
+  [0xf0, 0x48],
+  [0xf3, 0x48],
+  [0x64],
+  [0x67],
+  [0xcd],
+  [0x0f, 0x01],
+  [0x0f, 0xae],
+  [0x0f, 0xc7],
+  [0xd9],
+  [0xdb],
+  [0xdd],
+  [0x8e],
+  [0x0f, 0x05],
+  [0x48, 0xcf],
+];
+
+describe.skipIf(noGuest !== "")(`code at random${noGuest}`, { timeout: TEST_LIMIT }, () => {
+  it.each([
+    ["interpreter", 20_000],
+    ["translator", 2_000],
+  ] as const)("%s, %i times", async (engine, rounds) => {
+    const r = new Random(SEED);
+    const host = new Host({ memoryMiB: 40, clock: new VirtualClock(), pcpus: 1, engine });
+    const { machine } = host;
+    const { xen } = machine;
+    await (await host.guest("hello", { memoryMiB: 8 })).end();
+    host.close();
+    host.guests.length = 0;
+    const before = holdings(machine);
+    const other = await host.guest("spin", { memoryMiB: 8 });
+    xen.pause(other.running.domain);
+    let target: Target | null = null;
+    const end = program([]).code;
+    let faults = 0;
+    for (let round = 0; round < rounds; round++) {
+      if (target === null || target.domain.shutDown || target.maddr(target.codeVa) < 0) {
+        target?.guest.running.destroy();
+        host.guests.length = 1;
+        target = new Target(await host.guest("spin", { memoryMiB: 8 }), other.running.domain);
+      }
+      const t: Target = target;
+      const v = t.vcpu;
+      const f = new Fuzzer(r, t);
+      // Whatever happens, the guest comes to the end of the page.
+      const handler = t.codeVa + 4096 - end.length;
+      for (let vector = 0; vector < 256; vector++) v.traps.setTrap(vector, 3, 0xe033, handler);
+      for (const key of ["eventCallback", "failsafeCallback", "syscallCallback", "sysenterCallback"] as const) v.traps[key] = handler;
+      const code = new Uint8Array(4096).fill(0x90);
+      const at = 64 + r.below(3800);
+      for (let n = 0, p = at; n < 12; n++) {
+        for (const b of r.of(LEADS)) code[p++] = b;
+        for (let k = r.below(7); k >= 0; k--) code[p++] = r.u32();
+      }
+      code.set(end, 4096 - end.length);
+      machine.mem.write(t.maddr(t.codeVa), code);
+      xen.withLoaded(v, (cpu) => {
+        for (let i = 0; i < 16; i++) {
+          const w = f.word();
+          cpu.setReg(i, Number(w & 0xffffffffn), Number(w >> 32n));
+        }
+        cpu.setRegVa(4, t.dataVa + 4096);
+        cpu.rip = t.codeVa + at;
+        cpu.rflags = 0x202 | (r.below(16) === 0 ? 0x100 : 0) | (r.below(4) === 0 ? 0x400 : 0);
+      });
+      const faulted = xen.counters.exceptions;
+      try {
+        for (let slices = 0; slices < 5 && !t.domain.shutDown; slices++) {
+          let rip = 0;
+          xen.withLoaded(v, (cpu) => {
+            rip = cpu.rip;
+          });
+          if (rip >= handler && rip < t.codeVa + 4096) break;
+          xen.scheduler.unblock(v.sched);
+          machine.runSlice(0);
+        }
+        if (round % 64 === 0) {
+          xen.frames.audit();
+          auditTables(xen, other.running.domain);
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      } catch (e) {
+        const bytes = [...code.subarray(at, at + 96)].map((b) => b.toString(16).padStart(2, "0")).join(" ");
+        throw new Error(`${e instanceof Error ? (e.stack ?? e.message) : String(e)}\nseed ${SEED}, round ${round}: ${bytes}`, { cause: e });
+      }
+      faults += xen.counters.exceptions - faulted;
+    }
+    expect(faults).toBeGreaterThan(rounds / 4);
+    target?.guest.running.destroy();
+    other.running.destroy();
+    for (let i = 0; i < 3; i++) machine.runSlice(1);
+    expect(holdings(machine)).toEqual(before);
+    expect(await (await host.guest("traps", { memoryMiB: 8 })).end()).toBe(0);
+  });
+});
