@@ -11,6 +11,7 @@ import { ConfigError } from "../toolstack/config/index.js";
 import { DEBIAN_CMDLINE, prepareDebian } from "./debian.js";
 import { Output } from "./output.js";
 import { Session, type SessionResult } from "./session.js";
+import { writeSymbols } from "./symbols.js";
 import { STATUS_INPUT, STATUS_INTERNAL, STATUS_OK } from "./status.js";
 import { parseTraceList, TraceListError, TRACE_KINDS } from "./trace-format.js";
 
@@ -33,6 +34,8 @@ interface MachineFlags {
   readonly engine?: EngineKind;
   readonly threshold?: number;
   readonly reboot: boolean;
+  readonly gdb?: number;
+  readonly gdbWait: boolean;
   readonly stats: boolean;
   readonly json: boolean;
 }
@@ -84,6 +87,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     status = await runPlans(await plansFrom([guest.kernel], { ...given, name: given.name ?? guest.name }), given);
   });
 
+  program
+    .command("symbols")
+    .description("a Linux kernel's own names and stack frames as a file for gdb (symbol-file FILE)")
+    .argument("<kernel>", "bzImage or ELF")
+    .requiredOption("-o, --output <file>", "the file to write")
+    .option("--map", "a System.map instead", false)
+    .action(async (kernel: string, flags: { output: string; map: boolean }) => {
+      await writeSymbols(kernel, flags.output, flags.map);
+    });
+
   try {
     await program.parseAsync([...argv], { from: "user" });
     return status;
@@ -120,6 +133,8 @@ function machineOptions(command: Command): Command {
       collect,
     )
     .option("--xenstore-socket <path>", "serve XenStore there: XENSTORED_PATH=<path> xenstore-ls")
+    .option("--gdb <port>", "serve gdb for the first domain on this port of the loopback interface", whole(0, 65535))
+    .option("--gdb-wait", "with --gdb: the domain starts when gdb says so", false)
     .option("--stats", "counters at the end", false)
     .option("--json", "one result object on stdout, the console on stderr", false);
 }
@@ -223,6 +238,8 @@ async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Prom
       traceFile: flags.traceFile,
       xenstoreSocket: flags.xenstoreSocket,
       stats: flags.stats,
+      gdb: flags.gdb,
+      gdbWait: flags.gdbWait,
     },
     output,
     process.stdin,

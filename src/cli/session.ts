@@ -12,14 +12,17 @@ import {
 } from "../abi/sched.js";
 import type { Run, RunEnd } from "../api/drive.js";
 import { dumpState } from "../hypervisor/traps/dump.js";
+import type { Domain } from "../hypervisor/domain.js";
 import type { Clock } from "../machine/clock.js";
 import type { EngineKind } from "../machine/cpu/cpu.js";
 import {
   InputError,
   NodeSockets,
   runMachine,
+  serveGdb,
   serveXenStore,
   type DomainPlan,
+  type GdbServer,
   type XenStoreSocket,
 } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
@@ -45,6 +48,10 @@ export interface SessionOptions {
   /** Path of a unix socket on which to serve XenStore. */
   readonly xenstoreSocket?: string | undefined;
   readonly stats: boolean;
+  /** Serve gdb on this port of the loopback interface, for the first domain. */
+  readonly gdb?: number | undefined;
+  /** The first domain starts when gdb says so. */
+  readonly gdbWait?: boolean | undefined;
 }
 
 export interface DomainResult {
@@ -73,6 +80,8 @@ const REBOOT_LOOP = 5;
 /** Memory beyond what the domains ask for: rounding and shared frames of each. */
 const SLACK_MIB = 16;
 
+const MONITOR_HELP = "monitor domains: the domains of this machine\nmonitor stats: counters of the hypervisor\n";
+
 interface Slot {
   readonly plan: DomainPlan;
   running: RunningDomain | null;
@@ -96,7 +105,10 @@ export class Session {
   private readonly abort = new AbortController();
   private readonly trace: TraceWriter | null = null;
   private socket: XenStoreSocket | null = null;
+  private gdb: GdbServer | null = null;
   private run: Run | null = null;
+  /** The first domain waits for gdb to come. */
+  private gdbWaits: boolean;
   private failure: Error | null = null;
   private dumpAsked = false;
   private stopped: { ended: "detached" | "signal"; status: number } | null = null;
@@ -108,6 +120,7 @@ export class Session {
     input: TerminalInput,
   ) {
     this.machine = makeMachine(plans, options);
+    this.gdbWaits = options.gdb !== undefined && options.gdbWait === true;
     this.slots = plans.map((plan) => ({
       plan,
       running: null,
@@ -143,6 +156,7 @@ export class Session {
     const begin = performance.now();
     try {
       await this.openXenStore();
+      await this.openGdb();
       for (const slot of this.slots) await this.startDomain(slot);
       this.terminal.open();
       this.run = runMachine(this.machine, {
@@ -175,6 +189,7 @@ export class Session {
   close(): void {
     this.terminal.close();
     this.socket?.close();
+    this.gdb?.close();
     this.trace?.close();
   }
 
@@ -185,6 +200,47 @@ export class Session {
       this.socket = await serveXenStore(this.machine.xenstore, path, () => this.run?.wake());
     } catch (e) {
       throw new InputError(`cannot serve XenStore at ${path}: ${(e as Error).message}`);
+    }
+  }
+
+  private async openGdb(): Promise<void> {
+    const { gdb: port } = this.options;
+    if (port === undefined) return;
+    const domain = (): Domain | null => {
+      const d = this.slots[0]?.running?.domain ?? null;
+      if (d !== null && this.gdbWaits) {
+        this.gdbWaits = false;
+        // The debugger holds it now.
+        this.machine.xen.post(() => d.unpause());
+      }
+      return d;
+    };
+    try {
+      this.gdb = await serveGdb(this.machine, {
+        port,
+        domain,
+        wake: () => this.run?.wake(),
+        kill: () => this.stop("signal", STATUS_OK),
+        monitor: (command) => (command === "help" ? MONITOR_HELP : this.monitor(command)),
+      });
+    } catch (e) {
+      throw new InputError(`--gdb: cannot listen on port ${port}: ${(e as Error).message}`);
+    }
+    this.say(
+      `xenolith: gdb: target remote :${this.gdb.port}${this.options.gdbWait === true ? " (the domain waits for it)" : ""}`,
+    );
+  }
+
+  /** gdb's `monitor` commands. */
+  private monitor(command: string): string | null {
+    const { xen } = this.machine;
+    switch (command) {
+      case "domains":
+        return [...xen.domains.values()].map((d) => `${d.domid}\t${d.name}\n`).join("");
+      case "stats":
+        return statsLines(collectStats(xen.counters, 0, this.machine.clock.now())).join("\n") + "\n";
+      default:
+        return `${command}: no such command; monitor help lists them\n`;
     }
   }
 
@@ -208,6 +264,7 @@ export class Session {
     slot.startedAt = performance.now();
     slot.domid = running.domain.domid;
     this.applyScheduling(slot, running);
+    if (this.gdbWaits && slot === this.slots[0]) running.domain.pause();
     if (slot === this.slots[0]) running.console.onOutput = (bytes) => this.output.console(bytes);
     else {
       const lines = new LineSplitter((line) => this.say(`[${plan.spec.name}] ${line}`));
@@ -240,7 +297,8 @@ export class Session {
     }
     let over = true;
     for (const slot of this.slots) {
-      if (slot.running !== null && slot.running.ended) this.domainEnded(slot, slot.running);
+      if (slot.running !== null && slot.running.ended && this.gdb?.debugger?.holding !== true)
+        this.domainEnded(slot, slot.running);
       if (!slot.finished) over = false;
     }
     if (!over) this.terminal.retry();

@@ -9,6 +9,7 @@ import { SHUTDOWN_crash } from "../abi/sched.js";
 import type { DomainMemory } from "./memory/domain-memory.js";
 import type { GrantTable } from "./grants/grant-table.js";
 import type { DomainEvents } from "./events/domain-events.js";
+import type { DebugHook } from "./debug-hook.js";
 import type { DomainTime } from "./time/domain-time.js";
 import type { CpuidPolicy } from "./traps/cpuid-policy.js";
 import { dumpState } from "./traps/dump.js";
@@ -28,6 +29,8 @@ export class Domain {
   privileged = false;
   /** No vCPU ever runs: the domain's work is done by this process (dom0 and driver domains in TypeScript). */
   native = false;
+  /** A debugger, while one is attached. */
+  debug: DebugHook | null = null;
   /** What the log shows of the last crash. */
   crashReason = "";
   /** 16 bytes of the UUID (XENVER_guest_handle). */

@@ -400,10 +400,13 @@ export class Xen {
     // Coming back may have ended it (no failsafe callback).
     if (v.domain.shuttingDown) return;
     let spent = 0;
+    const { debug } = v.domain;
     while (left > 0) {
-      if (!deliverPending(v)) break;
+      if (debug === null || !debug.quiet(v)) {
+        if (!deliverPending(v)) break;
+      }
       const before = cpu.retired;
-      const reason = cpu.run(left);
+      const reason = debug === null ? cpu.run(left) : debug.run(v, left);
       const n = cpu.retired - before;
       counters.runs++;
       counters.instructions += n;
@@ -433,9 +436,12 @@ export class Xen {
         case Exit.BUDGET:
           if (this.hostPending) this.drainHost();
           break;
+        case Exit.BREAK:
+          break;
         default:
           v.domain.crash(`unexpected exit ${reason} of the CPU`);
       }
+      if (debug !== null && debug.after(v, reason)) break;
       // The vCPU may have blocked or been stopped, or a timer may have come nearer than this grain's end.
       if (scheduler.needsSchedule(pcpu) || this.current !== v || timers.next() < end) break;
     }

@@ -733,7 +733,8 @@ describe.skipIf(noGuest !== "")(`code at random${noGuest}`, { timeout: TEST_LIMI
       // Whatever happens, the guest comes to the end of the page.
       const handler = t.codeVa + 4096 - end.length;
       for (let vector = 0; vector < 256; vector++) v.traps.setTrap(vector, 3, 0xe033, handler);
-      for (const key of ["eventCallback", "failsafeCallback", "syscallCallback", "sysenterCallback"] as const) v.traps[key] = handler;
+      for (const key of ["eventCallback", "failsafeCallback", "syscallCallback", "sysenterCallback"] as const)
+        v.traps[key] = handler;
       const code = new Uint8Array(4096).fill(0x90);
       const at = 64 + r.below(3800);
       for (let n = 0, p = at; n < 12; n++) {
@@ -769,7 +770,10 @@ describe.skipIf(noGuest !== "")(`code at random${noGuest}`, { timeout: TEST_LIMI
         }
       } catch (e) {
         const bytes = [...code.subarray(at, at + 96)].map((b) => b.toString(16).padStart(2, "0")).join(" ");
-        throw new Error(`${e instanceof Error ? (e.stack ?? e.message) : String(e)}\nseed ${SEED}, round ${round}: ${bytes}`, { cause: e });
+        throw new Error(
+          `${e instanceof Error ? (e.stack ?? e.message) : String(e)}\nseed ${SEED}, round ${round}: ${bytes}`,
+          { cause: e },
+        );
       }
       faults += xen.counters.exceptions - faulted;
     }

@@ -16,7 +16,7 @@ const EXECUTE = 0,
   WRITE_ONLY = 1,
   READ_WRITE = 3;
 
-interface Access {
+export interface Access {
   va: Va;
   size: number;
   write: boolean;
@@ -52,7 +52,7 @@ export function instructionHits(cpu: Cpu, rip: Va): number {
 }
 
 /** The memory that the instruction at RIP is about to touch. */
-function accesses(cpu: Cpu, insn: Insn): Access[] {
+export function accesses(cpu: Cpu, insn: Insn): Access[] {
   const out: Access[] = [];
   const at = insn.ops.findIndex((o) => o.kind === K.MEM);
   if (at >= 0 && insn.op !== "lea" && insn.op !== "nop") {

@@ -84,6 +84,14 @@ export class CodeCache {
     }
   }
 
+  /** Watch a unit no longer. */
+  unwatch(unit: CodeUnit): void {
+    for (const r of unit.ranges) {
+      const frame = r.maddr >>> 12;
+      if (this.byFrame.get(frame)?.delete(unit) === true) this.remask(frame);
+    }
+  }
+
   private mark(frame: Mfn, r: CodeRange): void {
     const word = (CODE_MASK + frame * 8) >>> 2;
     const u32 = this.mem.u32;

@@ -69,6 +69,7 @@ import { TSC_PER_NS } from "../clock.js";
 import { type Access, type CpuApi, type CpuContext, EXEC, type ExitInfo, type ModeSpec, type Va } from "./api.js";
 import { ALL_CODE, blockBytes, blockField, CodeCache, type CodeRange, type CodeUnit } from "./code-cache.js";
 import { decode } from "./decode/index.js";
+import { DebugStops } from "./debug-stops.js";
 import { armed, dataHits, instructionHits } from "./breakpoints.js";
 import { Exit, type ExitReason } from "./exits.js";
 import { ARITH, CC, ccOp, RF, TF } from "./flags.js";
@@ -120,6 +121,7 @@ interface Core {
   peekCode(lo: number, hi: number): number;
   dropWriters(frame: number): void;
   setFrames(n: number): void;
+  stopAfterStore(on: boolean): void;
   setHotness(threshold: number, batch: number, again: number): void;
   lastCodeMaddr(): number;
   blockHash(maddr: number, mode: number): number;
@@ -150,6 +152,9 @@ function base64(s: string): Uint8Array<ArrayBuffer> {
   }
   return out;
 }
+
+/** What stands in a block for a debugger's breakpoint: CPUID, which leaves the engine at every privilege level. */
+const STOP = Uint8Array.of(0x0f, 0xa2);
 
 const TWO32 = 4294967296;
 const hiOf = (va: Va): number => Math.floor(va / TWO32) | 0;
@@ -193,6 +198,8 @@ export class Cpu implements CpuApi, ModuleHost {
     arenaResets: 0,
   };
   private readonly handlers: HandlerCache;
+  /** Breakpoints and watches of a debugger. */
+  readonly stops: DebugStops;
   readonly regions: RegionCompiler;
   private readonly coreExports: WebAssembly.Exports;
   private readonly u32: Uint32Array;
@@ -242,6 +249,7 @@ export class Cpu implements CpuApi, ModuleHost {
     this.nextSlot = Math.max(this.core.table.length, 1);
     this.core.setFrames(mem.frames);
     this.cache = new CodeCache(mem, this.core);
+    this.stops = new DebugStops(this.cache, (on) => this.core.stopAfterStore(on));
     mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
     this.handlers = new HandlerCache(this, this.ops);
     this.prewarm();
@@ -316,8 +324,24 @@ export class Cpu implements CpuApi, ModuleHost {
   }
 
   run(budget: number): ExitReason {
+    this.stops.rearm();
     if (armed(this)) return this.runWatched(budget);
     return this.runFree(budget);
+  }
+
+  /** One instruction, for a debugger: the guest sees nothing of it. */
+  stepOne(): ExitReason {
+    this.stops.rearm();
+    if (armed(this)) return this.runWatched(1);
+    return this.runFree(1, true);
+  }
+
+  /** Over a breakpoint that is not for who runs now. */
+  private passBreak(maddr: Maddr): ExitReason {
+    this.stops.setBreak(maddr, false);
+    const reason = this.runFree(1, true);
+    this.stops.setBreak(maddr, true);
+    return reason;
   }
 
   /** Instruction by instruction, for the debug registers' sake (breakpoints.ts). */
@@ -360,6 +384,7 @@ export class Cpu implements CpuApi, ModuleHost {
       this.retire(left - now);
       left = now;
       let reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
+      if (this.stops.hit !== null && reason === Exit.BUDGET) return this.finish(Exit.BREAK, 0, -1);
       if (reason === Exit.STEP) {
         this.core.step();
         now = this.i32[BUDGET >>> 2] as number;
@@ -383,6 +408,14 @@ export class Cpu implements CpuApi, ModuleHost {
           this.regions.compileHot();
           break;
         case Exit.SYSTEM: {
+          const at = this.stops.breaks.size > 0 ? this.codeAddr(this.linearRip()) : -1;
+          if (this.stops.breaks.has(at)) {
+            if (this.stops.wanted()) return this.finish(Exit.BREAK, 0, -1);
+            const r = this.passBreak(at);
+            if (r !== Exit.BUDGET) return r;
+            left--;
+            break;
+          }
           this.counters.systemExits++;
           const r = this.system();
           if (r !== Exit.NONE) return this.collect(r);
@@ -498,7 +531,9 @@ export class Cpu implements CpuApi, ModuleHost {
     let page2 = 0;
     let crossing = 0;
     while (insns.length < MAX_BLOCK) {
-      let insn = decode(u8, at, pageEnd, bits);
+      const stop = this.stops.breaks.has(at);
+      if (stop && insns.length > 0) break;
+      let insn = stop ? decode(STOP, 0, 2, bits) : decode(u8, at, pageEnd, bits);
       if (insn === null) {
         if (insns.length > 0) break;
         const next = this.linearRip() - (maddr & 4095) + 4096;
@@ -549,7 +584,7 @@ export class Cpu implements CpuApi, ModuleHost {
     }
     this.dv.setUint16(rec + REC_POS, pos, true);
     this.cache.insert(block, maddr, mode);
-    const ranges: CodeRange[] = [{ maddr, len: crossing > 0 ? pageEnd - maddr : at - maddr }];
+    const ranges: CodeRange[] = [{ maddr, len: Math.min(at, pageEnd) - maddr }];
     if (crossing > 0) ranges.push({ maddr: page2, len: crossing });
     this.cache.watch(new Block(block, ranges, this));
     this.regions.adopt(block, maddr, mode);

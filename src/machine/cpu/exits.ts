@@ -22,5 +22,7 @@ export const Exit = {
   HOT: 10,
   /** Internal: RFLAGS.TF is set, run one instruction at a time. */
   STEP: 11,
+  /** A debugger's stop (debug-stops.ts): before the instruction at rip, or after a store to watched bytes. */
+  BREAK: 12,
 } as const;
 export type ExitReason = (typeof Exit)[keyof typeof Exit];

@@ -276,6 +276,7 @@ export class RegionCompiler {
     const minCount = this.minCount;
     const u8 = cpu.mem.u8;
     const bits = cpu.bits;
+    const { breaks } = cpu.stops;
     const codeAddr = (va: Va): number => cpu.codeAddr(va);
     // One page is asked for again and again: remember the last.
     let page = NaN;
@@ -293,7 +294,7 @@ export class RegionCompiler {
       codeAddr: pageOf,
       decodeAt: (va): Insn | null => {
         const ma = pageOf(va);
-        if (ma < 0) return null;
+        if (ma < 0 || breaks.has(ma)) return null;
         const end = (ma & ~4095) + 4096;
         const insn = decode(u8, ma, end, bits);
         if (insn !== null) return insn;

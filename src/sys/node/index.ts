@@ -11,5 +11,6 @@ export {
 } from "./files.js";
 export { realClock, runMachine } from "./run-machine.js";
 export { serveXenStore, type XenStoreSocket } from "./xenstore-socket.js";
+export { serveGdb, type GdbServer, type GdbServerOptions } from "./gdb-server.js";
 export { FileImage, openFileOverlay, type FileImageOptions } from "./file-image.js";
 export { NodeSockets } from "./nat-sockets.js";

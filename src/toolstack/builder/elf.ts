@@ -38,11 +38,14 @@ export interface Elf {
   readonly notes: readonly (readonly ElfNote[])[];
   /** The bytes of the first section of this name, or undefined. */
   section(name: string): Uint8Array | undefined;
+  /** Its virtual address. */
+  sectionAddress(name: string): number | undefined;
 }
 
 export const isElf = (b: Uint8Array): boolean => b[0] === 0x7f && b[1] === 0x45 && b[2] === 0x4c && b[3] === 0x46;
 
 interface Section {
+  readonly address: number;
   readonly name: number;
   readonly type: number;
   readonly offset: number;
@@ -112,6 +115,7 @@ export function parseElf(file: Uint8Array): Elf {
       sections.push({
         name: u32(at),
         type: u32(at + 4),
+        address: wide ? view.getInt32(at + 20, true) * 4294967296 + u32(at + 16) : u32(at + 12),
         offset: word(at + (wide ? 24 : 16)),
         size: word(at + (wide ? 32 : 20)),
       });
@@ -126,6 +130,8 @@ export function parseElf(file: Uint8Array): Elf {
     if (names === undefined || names.offset + names.size > file.length || s.name >= names.size) return "";
     return cString(file.subarray(names.offset + s.name, names.offset + names.size));
   };
+  const sectionOf = (name: string): Section | undefined =>
+    sections.find((candidate) => candidate.type !== SHT_NOBITS && nameOf(candidate) === name);
   return {
     bits: wide ? 64 : 32,
     machine,
@@ -135,9 +141,10 @@ export function parseElf(file: Uint8Array): Elf {
     pend,
     notes,
     section(name) {
-      const s = sections.find((candidate) => candidate.type !== SHT_NOBITS && nameOf(candidate) === name);
+      const s = sectionOf(name);
       return s === undefined ? undefined : bytes(s.offset, s.size);
     },
+    sectionAddress: (name) => sectionOf(name)?.address,
   };
 }
 

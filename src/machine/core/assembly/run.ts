@@ -213,6 +213,12 @@ function hot(rip: u64, block: u32, again: u32, urgent: bool): bool {
   return true;
 }
 
+/** A debugger watches bytes that were just stored to: the host side looks once the instruction has ended. */
+let watchHit: bool = false;
+export function stopAfterStore(on: bool): void {
+  watchHit = on;
+}
+
 /** Run until something needs the host side: EXIT_REASON says what. */
 export function run(): void {
   store<u32>(EXIT_REASON, 0);
@@ -294,6 +300,11 @@ export function run(): void {
       store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS) + <u64>load<u8>(rec, REC_LEN));
       store<i32>(BUDGET, budget - done - 1);
       store<u32>(SMC_PENDING, 0);
+      if (watchHit) {
+        watchHit = false;
+        if (load<u32>(EXIT_REASON) == 0) store<u32>(EXIT_REASON, BUDGET_EXIT);
+        return;
+      }
       if (st == ST_AFTER) return;
     }
     if ((mode & MODE_BITS_MASK) != MODE_BITS_64) store<u64>(RIP, load<u64>(RIP) & 0xffffffff);
