@@ -156,7 +156,13 @@ export const BLOCK_VA = 32;
 /** Virtual address that it was last looked up by (i64); and whether it was by several (u32): then the jump cache cannot be searched for it. */
 export const BLOCK_SEEN = 40;
 export const BLOCK_ALIASED = 48;
+/** Where the targets of the indirect jump or call that ends the block are noted (u32; 0 = it does not end with one). */
+export const BLOCK_TARGETS = 52;
 export const BLOCK_HEADER = 64;
+
+/** Targets of one indirect branch: target i64, times taken u32, pad u32 each. */
+export const TARGET_SIZE = 16;
+export const TARGETS_MAX = 16;
 
 /** A record: handler (table index) u32, offset in page u16, length u8; operand register addresses; address parts; constants. */
 export const REC_HANDLER = 0;
@@ -195,3 +201,7 @@ export const HOT_MAX = 256;
 /** Cache of code pages: VA i64, epoch and mode key u32, machine address of the page u32. */
 export const CODE_TLB = 0xb10000;
 export const CODE_TLB_ENTRIES = 256;
+/** Per machine frame one byte: not 0 = shared, to be written by nobody; a write is first given a frame of its own (`PhysMem.breakSharing`). */
+export const SHARED = 0xe00000;
+/** Per frame of RAM one bit: written since it was cleared, while that is kept (`PhysMem.logDirty`). */
+export const DIRTY = 0xf00000;

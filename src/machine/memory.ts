@@ -1,12 +1,16 @@
 /**
  * The machine's memory: one linear WebAssembly memory in which machine frame n is bytes n × 4096.
  *
+ * Frame numbers from `frames` up to `limit` are *aliases*: each stands for a frame of RAM by `aliasTable`, so that several domains may use
+ * one frame's contents under numbers of their own (memory shared copy-on-write). The methods here take machine addresses of both kinds.
+ *
  * Invariants: every write by the host side goes through the methods here, so that code translated from the written frame is
- * dropped (`onCodeWrite`); frames below `firstFrame` are the engine's and are never handed out.
+ * dropped (`onCodeWrite`) and a frame that is shared is written by nobody (`breakSharing`); frames below `firstFrame` are the engine's and
+ * are never handed out. The plain views (`u8` …) know RAM only: `resolve` an address first.
  */
-import { CODE_MASK, ENGINE_END, MAX_FRAMES, PAGE_SIZE } from "./layout.js";
+import { CODE_MASK, DIRTY, ENGINE_END, MAX_FRAMES, PAGE_SIZE, SHARED } from "./layout.js";
 
-/** A machine address: a byte offset in the linear memory. */
+/** A machine address: a byte offset in the linear memory, or one beyond it in an alias frame. */
 export type Maddr = number;
 /** A machine frame number. */
 export type Mfn = number;
@@ -19,15 +23,38 @@ export class PhysMem {
   readonly u32: Uint32Array;
   readonly i32: Int32Array;
   readonly f64: Float64Array;
-  /** Total frames, the engine's included. */
+  /** Frames of RAM, the engine's included. */
   readonly frames: number;
+  /** Alias frames there may be, and one past the last of them. */
+  readonly aliases: number;
+  readonly limit: number;
   readonly firstFrame: number = ENGINE_END / PAGE_SIZE;
+  /** For each alias frame the frame of RAM it stands for; 0 = none. It lies behind the last frame, so that no domain can own it. */
+  readonly aliasTable: Uint32Array;
   /** Called before a write of the host side to a frame that holds decoded code. */
   onCodeWrite: (mfn: Mfn) => void = () => {};
+  /**
+   * Give a shared machine frame memory of its own, before it is written. False where there is none to be had: its owner has been
+   * stopped, and what the host side writes to it is lost.
+   */
+  breakSharing: (mfn: Mfn) => boolean = () => false;
+  /** A machine frame stands for another frame of RAM than this one from now on: nothing may find the old one by an earlier look. */
+  onRemap: (ram: Mfn) => void = () => {};
+  /** Where writes go that found no memory. */
+  sink: Mfn = 0;
+  /** From the engine: begin or cease to mark the frames that guests write. */
+  onLogDirty: (on: boolean) => void = () => {};
+  private logging = false;
+  private readonly ramEnd: number;
+  private readonly shared: Uint8Array;
 
-  /** @param bytes memory for domains and the hypervisor's tables, on top of the engine's own area. */
-  constructor(bytes: number) {
-    const pages = Math.min(65536, Math.ceil((ENGINE_END + bytes) / 65536));
+  /**
+   * @param bytes memory for domains and the hypervisor's tables, on top of the engine's own area
+   * @param aliases frame numbers for memory that is shared copy-on-write
+   */
+  constructor(bytes: number, aliases = 0) {
+    const table = Math.ceil((aliases * 4) / 65536);
+    const pages = Math.min(65536, Math.ceil((ENGINE_END + bytes) / 65536) + table);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.buffer = this.memory.buffer;
     this.u8 = new Uint8Array(this.buffer);
@@ -35,18 +62,78 @@ export class PhysMem {
     this.u32 = new Uint32Array(this.buffer);
     this.i32 = new Int32Array(this.buffer);
     this.f64 = new Float64Array(this.buffer);
-    this.frames = Math.min(MAX_FRAMES, (pages * 65536) / PAGE_SIZE);
+    this.frames = Math.min(MAX_FRAMES, ((pages - table) * 65536) / PAGE_SIZE);
+    this.aliases = aliases;
+    this.limit = this.frames + aliases;
+    this.ramEnd = this.frames * PAGE_SIZE;
+    this.aliasTable = new Uint32Array(this.buffer, (pages - table) * 65536, aliases);
+    this.shared = new Uint8Array(this.buffer, SHARED, this.frames);
   }
 
+  // --- alias frames -----------------------------------------------------------------------------------------------------
+
+  /** The frame of RAM that a machine frame stands for: itself, but for an alias. */
+  ram(mfn: Mfn): Mfn {
+    if (mfn < this.frames) return mfn;
+    const f = this.aliasTable[mfn - this.frames];
+    if (f === undefined || f === 0) throw new RangeError(`machine frame ${mfn} stands for no memory`);
+    return f;
+  }
+  /** The byte of the linear memory at a machine address; for the rest of its frame, not beyond. */
+  resolve(a: Maddr): number {
+    return a < this.ramEnd ? a : this.ram(Math.floor(a / PAGE_SIZE)) * PAGE_SIZE + (a % PAGE_SIZE);
+  }
+  /** Is this frame of RAM shared: to be written by nobody? */
+  isShared(ram: Mfn): boolean {
+    return this.shared[ram] !== 0;
+  }
+  setShared(ram: Mfn, on: boolean): void {
+    this.shared[ram] = on ? 1 : 0;
+  }
+  /** Where to write at a machine address; for the rest of its frame, not beyond. */
+  private target(a: Maddr): number {
+    let r = this.resolve(a);
+    if (this.shared[r >>> 12] !== 0)
+      r = this.breakSharing(Math.floor(a / PAGE_SIZE)) ? this.resolve(a) : this.sink * PAGE_SIZE + (a % PAGE_SIZE);
+    if (this.hasCode(r >>> 12)) this.onCodeWrite(r >>> 12);
+    if (this.logging) this.mark(r >>> 12);
+    return r;
+  }
+
+  // --- the log of writes ------------------------------------------------------------------------------------------------
+
+  /** Keep marks of the frames that are written, by guests and by the host side. */
+  logDirty(on: boolean): void {
+    this.logging = on;
+    this.onLogDirty(on);
+  }
+  private mark(ram: Mfn): void {
+    const w = (DIRTY >>> 2) + (ram >>> 5);
+    this.u32[w] = (this.u32[w] as number) | (1 << (ram & 31));
+  }
+  /** Has the memory of a machine frame been written since its mark was cleared? */
+  isDirty(mfn: Mfn): boolean {
+    const ram = this.ram(mfn);
+    return ((this.u32[(DIRTY >>> 2) + (ram >>> 5)] as number) & (1 << (ram & 31))) !== 0;
+  }
+  /** Guests may write a frame unseen until the TLB is flushed. */
+  clearDirty(mfn: Mfn): void {
+    const ram = this.ram(mfn);
+    const w = (DIRTY >>> 2) + (ram >>> 5);
+    this.u32[w] = (this.u32[w] as number) & ~(1 << (ram & 31));
+  }
+
+  // --- access -----------------------------------------------------------------------------------------------------------
+
   r8(a: Maddr): number {
-    return this.u8[a] as number;
+    return this.u8[this.resolve(a)] as number;
   }
   r16(a: Maddr): number {
-    return (a & 1) === 0 ? (this.u16[a >>> 1] as number) : this.r8(a) | (this.r8(a + 1) << 8);
+    return (a & 1) === 0 ? (this.u16[this.resolve(a) >>> 1] as number) : this.r8(a) | (this.r8(a + 1) << 8);
   }
   /** Unsigned 32-bit read. */
   r32(a: Maddr): number {
-    return (a & 3) === 0 ? (this.u32[a >>> 2] as number) : (this.r16(a) | (this.r16(a + 2) << 16)) >>> 0;
+    return (a & 3) === 0 ? (this.u32[this.resolve(a) >>> 2] as number) : (this.r16(a) | (this.r16(a + 2) << 16)) >>> 0;
   }
   /** Unsigned 64-bit read as a double: exact below 2^53. */
   r64(a: Maddr): number {
@@ -54,29 +141,22 @@ export class PhysMem {
   }
   /** Does the engine hold code decoded from this frame? */
   hasCode(mfn: Mfn): boolean {
-    const mask = (CODE_MASK + mfn * 8) >>> 2;
+    const mask = (CODE_MASK + this.ram(mfn) * 8) >>> 2;
     return ((this.u32[mask] as number) | (this.u32[mask + 1] as number)) !== 0;
   }
-  private check(a: Maddr): void {
-    if (this.hasCode(a >>> 12)) this.onCodeWrite(a >>> 12);
-  }
   w8(a: Maddr, v: number): void {
-    this.check(a);
-    this.u8[a] = v;
+    this.u8[this.target(a)] = v;
   }
   w16(a: Maddr, v: number): void {
-    this.check(a);
-    if ((a & 1) === 0) this.u16[a >>> 1] = v;
+    if ((a & 1) === 0) this.u16[this.target(a) >>> 1] = v;
     else {
-      this.u8[a] = v;
+      this.w8(a, v);
       this.w8(a + 1, v >>> 8);
     }
   }
   w32(a: Maddr, v: number): void {
-    if ((a & 3) === 0) {
-      this.check(a);
-      this.u32[a >>> 2] = v;
-    } else {
+    if ((a & 3) === 0) this.u32[this.target(a) >>> 2] = v;
+    else {
       this.w16(a, v);
       this.w16(a + 2, v >>> 16);
     }
@@ -90,25 +170,49 @@ export class PhysMem {
     this.w64(a, v >>> 0, Math.floor(v / 4294967296) >>> 0);
   }
   zeroFrame(mfn: Mfn): void {
-    this.check(mfn * PAGE_SIZE);
-    this.u8.fill(0, mfn * PAGE_SIZE, (mfn + 1) * PAGE_SIZE);
+    const at = this.target(mfn * PAGE_SIZE);
+    this.u8.fill(0, at, at + PAGE_SIZE);
   }
   copyFrame(dst: Mfn, src: Mfn): void {
-    this.check(dst * PAGE_SIZE);
-    this.u8.copyWithin(dst * PAGE_SIZE, src * PAGE_SIZE, (src + 1) * PAGE_SIZE);
+    const to = this.target(dst * PAGE_SIZE);
+    const from = this.ram(src) * PAGE_SIZE;
+    this.u8.copyWithin(to, from, from + PAGE_SIZE);
   }
   /** A copy of `len` bytes. */
   read(a: Maddr, len: number): Uint8Array {
     const out = new Uint8Array(len);
-    out.set(this.u8.subarray(a, a + len));
+    this.readInto(a, out);
     return out;
   }
+  /** Copy the bytes at a machine address into a buffer of the host's. */
+  readInto(a: Maddr, into: Uint8Array): void {
+    if (a + into.length <= this.ramEnd) into.set(this.u8.subarray(a, a + into.length));
+    else
+      for (let done = 0; done < into.length;) {
+        const n = Math.min(into.length - done, PAGE_SIZE - ((a + done) % PAGE_SIZE));
+        const r = this.resolve(a + done);
+        into.set(this.u8.subarray(r, r + n), done);
+        done += n;
+      }
+  }
   write(a: Maddr, bytes: Uint8Array): void {
-    for (let p = a - (a % PAGE_SIZE); p < a + bytes.length; p += PAGE_SIZE) this.check(p);
-    this.u8.set(bytes, a);
+    const room = PAGE_SIZE - (a % PAGE_SIZE);
+    if (bytes.length <= room) {
+      if (bytes.length > 0) this.u8.set(bytes, this.target(a));
+      return;
+    }
+    for (let done = 0; done < bytes.length;) {
+      const n = Math.min(bytes.length - done, PAGE_SIZE - ((a + done) % PAGE_SIZE));
+      this.u8.set(bytes.subarray(done, done + n), this.target(a + done));
+      done += n;
+    }
   }
   fill(a: Maddr, value: number, len: number): void {
-    for (let p = a - (a % PAGE_SIZE); p < a + len; p += PAGE_SIZE) this.check(p);
-    this.u8.fill(value, a, a + len);
+    for (let done = 0; done < len;) {
+      const n = Math.min(len - done, PAGE_SIZE - ((a + done) % PAGE_SIZE));
+      const r = this.target(a + done);
+      this.u8.fill(value, r, r + n);
+      done += n;
+    }
   }
 }

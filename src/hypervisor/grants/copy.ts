@@ -59,9 +59,12 @@ export function copyOne(call: Call, v: DataView): number {
   else if (to < dst.start || to + len > dst.start + dst.length) rc = GNTST_general_error;
   else {
     const { mem } = call.xen;
-    const at = src.mfn * 4096 + from;
-    mem.write(dst.mfn * 4096 + to, mem.u8.subarray(at, at + len));
-    dst.domain.mm.markDirty(dst.mfn);
+    const at = mem.resolve(src.mfn * 4096 + from);
+    if (!call.xen.frames.sharing.makePrivate(dst.mfn)) rc = GNTST_general_error;
+    else {
+      mem.write(dst.mfn * 4096 + to, mem.u8.subarray(at, at + len));
+      dst.domain.mm.markDirty(dst.mfn);
+    }
   }
   release(call, dst);
   release(call, src);

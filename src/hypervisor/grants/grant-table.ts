@@ -336,7 +336,9 @@ export class GrantTable {
     const rc = this.acquire(ref, mapper, inc, !write);
     if (rc !== GNTST_okay) return rc;
     const mfn = this.actMfn[ref] as number;
-    if (write && this.ft.getPageType(mfn, PGT_writable_page) !== 0) {
+    const typed = write && this.ft.getPageType(mfn, PGT_writable_page) === 0;
+    if (write && (!typed || !this.ft.sharing.makePrivate(mfn))) {
+      if (typed) this.ft.putPageType(mfn);
       this.ft.putPage(mfn);
       this.subPin(ref, inc);
       this.reduceStatus(ref, false);
@@ -405,6 +407,16 @@ export class GrantTable {
   }
   peerOf(h: number): GrantTable {
     return this.mapPeer[h] ?? bug(`grant handle ${h} of d${this.domain.domid} has no peer`);
+  }
+  /** Handles in use, at most `limit`. */
+  mappings(limit: number): { handle: number; domid: number; ref: number; flags: number }[] {
+    const out: { handle: number; domid: number; ref: number; flags: number }[] = [];
+    for (let handle = 0; handle < this.mapFlags.length && out.length < limit; handle++) {
+      const flags = this.mapFlags[handle] as number;
+      if ((flags & (GNTMAP_device_map | GNTMAP_host_map)) === 0) continue;
+      out.push({ handle, domid: this.peerOf(handle).domain.domid, ref: this.refOf(handle), flags });
+    }
+    return out;
   }
   setFlags(h: number, flags: number): void {
     if ((flags & (GNTMAP_device_map | GNTMAP_host_map)) !== 0) {

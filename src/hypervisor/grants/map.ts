@@ -52,6 +52,8 @@ function map(call: Call, v: DataView): number {
     if (ok) refs = 2;
   }
   if (!ro) for (; ok && typeRefs < each;) if ((ok = ft.getPageType(mfn, PGT_writable_page) === 0)) typeRefs++;
+  // What others may write has memory of its own; what they only read may stay shared.
+  if (ok && !ro) ok = ft.sharing.makePrivate(mfn);
   let status: number = ok ? GNTST_okay : GNTST_general_error;
   if (ok && (flags & GNTMAP_host_map) !== 0)
     status = createMapping(call, v.getUint32(op.host_addr, true), v.getUint32(op.host_addr + 4, true), mfn, flags);
@@ -65,7 +67,7 @@ function map(call: Call, v: DataView): number {
   }
   lgt.track(handle, rgt, ref, flags & 0xffff);
   v.setUint32(op.dev_bus_addr, (mfn * 4096) >>> 0, true);
-  v.setUint32(op.dev_bus_addr + 4, 0, true);
+  v.setUint32(op.dev_bus_addr + 4, mfn >>> 20, true);
   v.setUint32(op.handle, handle, true);
   return GNTST_okay;
 }

@@ -33,8 +33,8 @@ function locate(call: Call, lo: number, hi: number, flags: number): Maddr {
   const ft = call.xen.frames;
   let at: Maddr;
   if ((flags & GNTMAP_contains_pte) !== 0) {
-    if ((lo & 7) !== 0 || hi !== 0) return -1;
-    at = lo >>> 0;
+    if ((lo & 7) !== 0) return -1;
+    at = hi * 4294967296 + (lo >>> 0);
   } else at = walkL1(ft, call.vcpu.mm.kernelRoot, toVa(lo, hi));
   if (at < 0) return -1;
   const l1 = Math.floor(at / 4096);
@@ -57,7 +57,7 @@ export function createMapping(call: Call, lo: number, hi: number, mfn: Mfn, flag
   }
   const olo = mem.r32(at);
   const ohi = mem.r32(at + 4);
-  mem.w64(at, (mfn << 12) | plo, phi);
+  mem.w64(at, (mfn << 12) | plo, phi | (mfn >>> 20));
   types.putL1e(olo, ohi, call.domain.mm.id);
   return GNTST_okay;
 }

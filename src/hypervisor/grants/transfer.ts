@@ -19,7 +19,9 @@ export function transferOne(call: Call, v: DataView): number {
   const ft = call.xen.frames;
   const { mm } = call.domain;
   const mfn = mm.gfnToMfn(u64(v, op.mfn));
-  if (!ft.valid(mfn) || ft.steal(mfn, mm.id) !== 0) return GNTST_bad_page;
+  // The receiver may write it: it gets memory of its own before.
+  if (!ft.valid(mfn) || ft.owner[mfn] !== mm.id || !ft.sharing.makePrivate(mfn)) return GNTST_bad_page;
+  if (ft.steal(mfn, mm.id) !== 0) return GNTST_bad_page;
   mm.forget(mfn);
   ft.flushTlb();
   const lost = (status: number): number => {

@@ -48,7 +48,7 @@ export function unmapOne(call: Call, u: Unmap, pending: Pending[]): number {
   const mfn = rgt.actMfn[ref] as number;
   const ro = flags & GNTMAP_readonly;
   const dev = (u.devLo !== 0 || u.devHi !== 0) && (flags & GNTMAP_device_map) !== 0;
-  if (dev && (u.devHi !== 0 || u.devLo !== (mfn * 4096) >>> 0)) return GNTST_bad_dev_addr;
+  if (dev && (u.devHi !== mfn >>> 20 || u.devLo !== (mfn * 4096) >>> 0)) return GNTST_bad_dev_addr;
   let left = flags;
   let done = 0;
   if ((u.hostLo !== 0 || u.hostHi !== 0) && (flags & GNTMAP_host_map) !== 0) {

@@ -4,7 +4,7 @@
  * Invariant: a descriptor is only read from frames typed seg_desc (all their descriptors were checked) or from Xen's own reserved entries.
  */
 import { FIRST_RESERVED_GDT_ENTRY } from "../../abi/arch_x86_xen.js";
-import { EFAULT, EINVAL } from "../../abi/errno.js";
+import { EFAULT, EINVAL, ENOMEM } from "../../abi/errno.js";
 import type { Maddr } from "../../machine/memory.js";
 import type { Call } from "../hypercalls/call.js";
 import type { Vcpu } from "../vcpu.js";
@@ -130,6 +130,10 @@ export function doUpdateDescriptor(call: Call): number {
   if (ft.getPageType(mfn, type) !== 0) {
     ft.putPage(mfn);
     return -EINVAL;
+  }
+  if (!ft.sharing.makePrivate(mfn)) {
+    ft.putPageAndType(mfn);
+    return -ENOMEM;
   }
   mm.markDirty(mfn);
   ft.mem.w64(ga, lo, hi);

@@ -92,6 +92,15 @@ export class DomainMemory implements Owner {
     this.p2m[pfn] = mfn;
     if (pfn >= this.p2mLength) this.p2mLength = pfn + 1;
   }
+  /** As `setPfn` for frames that follow each other, of a domain that has none yet: base + pfn at pfn, but where `present` is negative. */
+  setRun(base: Mfn, present: Int32Array): void {
+    const n = present.length;
+    const p2m = new Int32Array(n);
+    for (let pfn = 0; pfn < n; pfn++) p2m[pfn] = (present[pfn] as number) < 0 ? -1 : base + pfn;
+    this.p2m = p2m;
+    this.p2mLength = n;
+    this.ft.m2p.setRun(base, present);
+  }
   /** The frame is no longer anywhere in this domain. */
   forget(mfn: Mfn): void {
     const pfn = this.ft.m2p.get(mfn);

@@ -7,16 +7,18 @@
  * - a non-zero type count excludes every other type: a page table is therefore never mapped writable;
  * - a frame whose type or whose last reference was dropped is neither retyped nor handed out before the live TLB was flushed
  *   (`stamp` holds the flush clock at the drop; Xen's tlbflush_timestamp);
- * - a frame is zero when it is handed out.
+ * - a frame is zero when it is handed out;
+ * - frames from `ramLimit` on are aliases of RAM (sharing/sharing.ts); they are on no free list.
  * A broken one throws InvariantError.
  */
 import { DOMID_IO, DOMID_XEN } from "../../abi/xen.js";
-import { EINVAL } from "../../abi/errno.js";
+import { EINVAL, ENOMEM } from "../../abi/errno.js";
 import type { CpuApi } from "../../machine/cpu/api.js";
 import type { Mfn, PhysMem } from "../../machine/memory.js";
 import { bug } from "./invariant.js";
 import { M2p } from "./m2p.js";
 import { PageTypes } from "./page-types.js";
+import { Sharing } from "./sharing/sharing.js";
 
 /** Page types; the numbers are Xen's PGT_* (type field). */
 export const PGT_none = 0,
@@ -54,18 +56,19 @@ export interface Owner {
 
 export class FrameTable {
   readonly first: Mfn;
-  /** One past the last frame. */
-  readonly limit: Mfn;
-  readonly owner: Int32Array;
-  readonly ref: Int32Array;
-  readonly type: Uint8Array;
-  readonly tcount: Int32Array;
-  readonly flags: Uint8Array;
+  /** One past the last frame of RAM, and one past the last frame that may be an alias of one. */
+  readonly ramLimit: Mfn;
+  limit: Mfn;
+  owner: Int32Array;
+  ref: Int32Array;
+  type: Uint8Array;
+  tcount: Int32Array;
+  flags: Uint8Array;
   /** Linear page tables: > 0 entries of this table that map tables of its own level, < 0 uses of it by such entries; never both. */
-  readonly linear: Int16Array;
-  readonly stamp: Uint32Array;
-  private readonly next: Int32Array;
-  private readonly prev: Int32Array;
+  linear: Int16Array;
+  stamp: Uint32Array;
+  private next: Int32Array;
+  private prev: Int32Array;
   private freeHead = -1;
   private freeTail = -1;
   freeFrames = 0;
@@ -85,8 +88,12 @@ export class FrameTable {
 
   readonly types: PageTypes;
   readonly m2p: M2p;
+  /** Memory shared copy-on-write. */
+  readonly sharing: Sharing;
   /** An all-empty L4 of Xen's: the root of an address space that has none. */
   readonly emptyRoot: Mfn;
+  /** Where writes to a shared page go when there is no memory for them. */
+  readonly emptySink: Mfn;
 
   constructor(
     readonly mem: PhysMem,
@@ -94,6 +101,7 @@ export class FrameTable {
   ) {
     const n = mem.frames;
     this.first = mem.firstFrame;
+    this.ramLimit = n;
     this.limit = n;
     this.owner = new Int32Array(n);
     this.ref = new Int32Array(n);
@@ -111,7 +119,9 @@ export class FrameTable {
     this.types = new PageTypes(this);
     this.m2p = new M2p(this);
     this.emptyRoot = this.allocXen();
-    if (this.emptyRoot < 0) bug("no memory for the hypervisor's own frames");
+    this.emptySink = mem.aliases > 0 ? this.allocXen() : 0;
+    if (this.emptyRoot < 0 || this.emptySink < 0) bug("no memory for the hypervisor's own frames");
+    this.sharing = new Sharing(this);
   }
 
   addOwner(o: Owner): number {
@@ -128,11 +138,32 @@ export class FrameTable {
   ownerDomid(mfn: Mfn): number {
     return this.ownerOf(this.owner[mfn] as number).domid;
   }
-  /** A frame of RAM that a domain could own. */
+  /** A frame that a domain could own. */
   valid(mfn: number): boolean {
     return mfn >= this.first && mfn < this.limit;
   }
 
+  /** Have entries for alias frames below this number; false where the machine has not so many numbers. */
+  extend(to: Mfn): boolean {
+    if (to <= this.limit) return true;
+    if (to > this.mem.limit) return false;
+    const n = Math.min(this.mem.limit, Math.max(to, this.ramLimit + 2 * (this.limit - this.ramLimit)));
+    const more = <A extends Int32Array | Int16Array | Uint32Array | Uint8Array>(a: A, to: A): A => {
+      to.set(a);
+      return to;
+    };
+    this.owner = more(this.owner, new Int32Array(n));
+    this.ref = more(this.ref, new Int32Array(n));
+    this.type = more(this.type, new Uint8Array(n));
+    this.tcount = more(this.tcount, new Int32Array(n));
+    this.flags = more(this.flags, new Uint8Array(n));
+    this.linear = more(this.linear, new Int16Array(n));
+    this.stamp = more(this.stamp, new Uint32Array(n));
+    this.next = more(this.next, new Int32Array(n));
+    this.prev = more(this.prev, new Int32Array(n));
+    this.limit = n;
+    return true;
+  }
   /** Drop the translation of one page, and what is known of code in its half if that changed. */
   invlpg(va: number): void {
     const where = this.codeChanged & (va < 0 ? 6 : 1);
@@ -155,7 +186,8 @@ export class FrameTable {
     this.freeTail = f;
     this.freeFrames++;
   }
-  private takeFree(f: Mfn): void {
+  /** `zero` false: the caller writes all of it. */
+  private takeFree(f: Mfn, zero = true): void {
     const p = this.prev[f] as number;
     const n = this.next[f] as number;
     if (p >= 0) this.next[p] = n;
@@ -165,7 +197,10 @@ export class FrameTable {
     this.freeFrames--;
     if (this.ref[f] !== 0 || this.owner[f] !== OWNER_NONE) bug(`free frame ${f} is in use`);
     if (this.stamp[f] === this.tlbClock) this.flushTlb();
-    if (((this.flags[f] as number) & F_DIRTY) !== 0) this.mem.zeroFrame(f);
+    if (((this.flags[f] as number) & F_DIRTY) !== 0) {
+      if (zero) this.mem.zeroFrame(f);
+      else if (this.mem.hasCode(f)) this.mem.onCodeWrite(f);
+    }
     this.flags[f] = 0;
     this.type[f] = PGT_none;
     this.linear[f] = 0;
@@ -179,7 +214,7 @@ export class FrameTable {
     }
     const size = 2 ** order;
     if (size > this.freeFrames) return -1;
-    search: for (let b = Math.ceil(this.first / size) * size; b + size <= this.limit; b += size) {
+    search: for (let b = Math.ceil(this.first / size) * size; b + size <= this.ramLimit; b += size) {
       for (let f = b; f < b + size; f++) if (this.ref[f] !== 0) continue search;
       for (let f = b; f < b + size; f++) this.takeFree(f);
       return b;
@@ -198,7 +233,26 @@ export class FrameTable {
     this.flags[f] = F_DIRTY;
     this.stamp[f] = this.tlbClock;
     this.m2p.clear(f);
-    this.appendFree(f);
+    this.becomeFree(f);
+  }
+  private becomeFree(f: Mfn): void {
+    if (f >= this.ramLimit) {
+      this.flags[f] = 0;
+      this.sharing.released(f);
+    } else if (this.mem.isShared(f)) this.sharing.inherit(f);
+    else this.appendFree(f);
+  }
+  /** A frame that is being freed becomes one of `allocFor` instead, with so many references. */
+  takeOver(f: Mfn, id: number, refs: number): void {
+    this.own(f, id);
+    this.ref[f] = refs;
+  }
+  private own(f: Mfn, id: number): void {
+    this.owner[f] = id;
+    this.ref[f] = 1;
+    this.tcount[f] = 1;
+    this.flags[f] = F_ALLOCATED | F_XENHEAP | F_VALIDATED;
+    this.xenPages[id] = (this.xenPages[id] as number) + 1;
   }
 
   // --- the reservation's page list -------------------------------------------------------------------------------------
@@ -235,6 +289,14 @@ export class FrameTable {
     this.flags[f] = (this.flags[f] as number) | F_ALLOCATED;
     this.link(f, id);
   }
+  /** An alias frame that stands for something now becomes a page of an owner's reservation. */
+  giveAlias(f: Mfn, id: number): void {
+    if (this.ref[f] !== 0) bug(`alias frame ${f} is in use`);
+    this.flags[f] = 0;
+    this.type[f] = PGT_none;
+    this.linear[f] = 0;
+    this.give(f, id);
+  }
   /** 2^order contiguous zeroed pages for an owner's reservation: the first, or −1 (no memory, over the limit, dying). */
   alloc(id: number, order = 0): Mfn {
     const o = this.ownerOf(id);
@@ -262,7 +324,7 @@ export class FrameTable {
     this.type[f] = PGT_none;
     this.stamp[f] = this.tlbClock;
     this.m2p.clear(f);
-    this.appendFree(f);
+    this.becomeFree(f);
   }
   /**
    * Take a page away from its owner. Only a page with no other reference than the owner's can be taken; afterwards it is unowned
@@ -283,14 +345,21 @@ export class FrameTable {
 
   /** A zeroed frame for the hypervisor itself, owned by DOMID_XEN: never mapped writable by anyone (its type count is held as PGT_none). */
   allocXen(): Mfn {
-    const f = this.takeRun(0);
+    return this.allocFor(OWNER_XEN, true);
+  }
+  /** The same for another owner that is no domain; `zero` false: the caller writes all of it. */
+  allocFor(id: number, zero: boolean): Mfn {
+    const f = this.freeHead;
     if (f < 0) return -1;
-    this.owner[f] = OWNER_XEN;
-    this.ref[f] = 1;
-    this.tcount[f] = 1;
-    this.flags[f] = F_ALLOCATED | F_XENHEAP | F_VALIDATED;
-    this.xenPages[OWNER_XEN] = (this.xenPages[OWNER_XEN] as number) + 1;
+    this.takeFree(f, zero);
+    this.own(f, id);
     return f;
+  }
+  /** Free a frame of `allocFor` to which nobody else holds a reference. */
+  freeFor(f: Mfn): void {
+    if (this.ref[f] !== 1 || this.tcount[f] !== 1) bug(`frame ${f} is still in use`);
+    this.tcount[f] = 0;
+    this.putAllocRef(f);
   }
   /** A zeroed Xen frame shared with a domain: it may map it writable; as its writable type is held, it can never be a page table. */
   allocShared(id: number): Mfn {
@@ -357,7 +426,7 @@ export class FrameTable {
     if (((this.flags[mfn] as number) & F_VALIDATED) !== 0) return 0;
     if (t !== PGT_writable_page && t !== PGT_shared_page) {
       this.linear[mfn] = 0;
-      const rc = this.types.promote(mfn, t);
+      const rc = this.sharing.makePrivate(mfn) ? this.types.promote(mfn, t) : -ENOMEM;
       if (rc !== 0) {
         this.type[mfn] = PGT_none;
         this.tcount[mfn] = 0;
@@ -425,7 +494,8 @@ export class FrameTable {
       const list = (fl & F_XENHEAP) !== 0 ? xen : pages;
       list[id] = (list[id] as number) + 1;
     }
-    if (used + free !== this.limit - this.first) bug(`${this.limit - this.first - used - free} frames are lost`);
+    used -= this.sharing.aliasesUsed;
+    if (used + free !== this.ramLimit - this.first) bug(`${this.ramLimit - this.first - used - free} frames are lost`);
     for (let id = 1; id < pages.length; id++) {
       if (pages[id] !== this.pages[id] || xen[id] !== this.xenPages[id]) bug(`owner ${id}: page counts are wrong`);
       if (this.pagesOf(id).length !== pages[id]) bug(`owner ${id}: page list is wrong`);

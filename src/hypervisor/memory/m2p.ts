@@ -21,7 +21,7 @@ export class M2p {
 
   constructor(private readonly ft: FrameTable) {
     const mem = ft.mem;
-    this.entries = ft.limit;
+    this.entries = mem.limit;
     this.frames = Math.ceil((this.entries * 8) / 4096);
     this.base = ft.allocXen();
     // The free list is in ascending order when the machine starts, so these follow each other.
@@ -38,7 +38,8 @@ export class M2p {
       for (let j = 0; j < 512 && i * 512 + j < this.frames; j++)
         mem.w64(l1 * 4096 + j * 8, (this.base + i * 512 + j) * 4096 + RO, NX_HI);
     }
-    mem.fill(this.base * 4096, 0xff, this.frames * 4096);
+    // Those of alias frames are set when they are handed out.
+    mem.fill(this.base * 4096, 0xff, ft.ramLimit * 8);
   }
 
   /** The L4 entry of slot 256. */
@@ -54,6 +55,16 @@ export class M2p {
   }
   setPfn(mfn: Mfn, pfn: number): void {
     this.set(mfn, pfn >>> 0, Math.floor(pfn / 4294967296) >>> 0);
+  }
+  /** Frames that follow each other: pfn at base + pfn, none where `present` is negative. */
+  setRun(base: Mfn, present: Int32Array): void {
+    const u = this.ft.mem.u32;
+    let p = (this.base * 4096 + base * 8) >>> 2;
+    for (let pfn = 0; pfn < present.length; pfn++, p += 2) {
+      const none = (present[pfn] as number) < 0;
+      u[p] = none ? 0xffffffff : pfn;
+      u[p + 1] = none ? 0xffffffff : 0;
+    }
   }
   clear(mfn: Mfn): void {
     this.set(mfn, 0xffffffff, 0xffffffff);

@@ -86,7 +86,7 @@ export function doMemoryOp(call: Call): number {
     case XENMEM_exchange:
       return start !== 0 ? -EINVAL : exchange(call, arg);
     case XENMEM_maximum_ram_page:
-      return start !== 0 ? -EINVAL : call.xen.frames.limit;
+      return start !== 0 ? -EINVAL : call.xen.mem.limit;
     case XENMEM_current_reservation:
     case XENMEM_maximum_reservation:
     case XENMEM_maximum_gpfn:
@@ -124,8 +124,9 @@ export function doMemoryOp(call: Call): number {
     case XENMEM_set_pod_target:
       return podTarget(call, arg);
     case XENMEM_get_sharing_freed_pages:
+      return call.xen.frames.sharing.savedFrames;
     case XENMEM_get_sharing_shared_pages:
-      return 0;
+      return call.xen.frames.sharing.sharedFrames;
     default:
       return -ENOSYS;
   }
@@ -420,7 +421,7 @@ function machineMemoryMap(call: Call, arg: Va): number {
   const ft = call.xen.frames;
   const map: MemoryMapEntry[] = [
     { addr: 0, size: ft.first * 4096, type: 2 },
-    { addr: ft.first * 4096, size: (ft.limit - ft.first) * 4096, type: 1 },
+    { addr: ft.first * 4096, size: (ft.ramLimit - ft.first) * 4096, type: 1 },
   ];
   if (u64(v, xen_memory_map.buffer) !== 0) {
     if (v.getUint32(xen_memory_map.nr_entries, true) < map.length + 1) return -EINVAL;

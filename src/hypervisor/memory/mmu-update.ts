@@ -2,7 +2,7 @@
  * HYPERVISOR_mmu_update: a batch of {ptr, val} requests, each a page-table entry to change (checked) or an M2P entry to set.
  * It stops at the first refused request; `*done` counts those before it. A long batch continues by itself (bit 31 of the count).
  */
-import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from "../../abi/errno.js";
+import { EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM, ESRCH } from "../../abi/errno.js";
 import {
   MMU_MACHPHYS_UPDATE,
   MMU_NORMAL_PT_UPDATE,
@@ -140,18 +140,21 @@ export function updateEntry(
     } else if (type > PGT_l1_page_table && type <= PGT_l4_page_table) {
       if (pg === pt.id) rc = ft.types.modLx(ma, lo, hi, keepAd, type);
       if (rc === 0) rc = type;
-    } else if (type === PGT_writable_page) {
-      ft.mem.w64(ma, lo, hi);
-      rc = 0;
-    }
+    } else if (type === PGT_writable_page) rc = store(ft, mfn, ma, lo, hi);
   } else if (ft.getPageType(mfn, PGT_writable_page) === 0) {
-    ft.mem.w64(ma, lo, hi);
+    rc = store(ft, mfn, ma, lo, hi);
     ft.putPageType(mfn);
-    rc = 0;
   }
   if (rc >= 0) pt.markDirty(mfn);
   ft.putPage(mfn);
   return rc;
+}
+
+/** Data in a page that is no table. */
+function store(ft: FrameTable, mfn: number, ma: number, lo: number, hi: number): number {
+  if (!ft.sharing.makePrivate(mfn)) return -ENOMEM;
+  ft.mem.w64(ma, lo, hi);
+  return 0;
 }
 
 function machphys(call: Call, pg: number, ma: number, lo: number, hi: number): number {

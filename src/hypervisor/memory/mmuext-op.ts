@@ -1,7 +1,7 @@
 /**
  * HYPERVISOR_mmuext_op: pins, roots, TLB and cache flushes, LDT, clearing and copying pages.
  */
-import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM } from "../../abi/errno.js";
+import { EACCES, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM } from "../../abi/errno.js";
 import {
   MMUEXT_CLEAR_PAGE,
   MMUEXT_COPY_PAGE,
@@ -154,6 +154,10 @@ function one(call: Call, mm: DomainMemory, cmd: number): number {
     case MMUEXT_CLEAR_PAGE: {
       const mfn = arg1();
       if (ft.getPageAndType(mfn, mm.id, PGT_writable_page) !== 0) return -EINVAL;
+      if (!ft.sharing.makePrivate(mfn)) {
+        ft.putPageAndType(mfn);
+        return -ENOMEM;
+      }
       mm.markDirty(mfn);
       ft.mem.zeroFrame(mfn);
       ft.putPageAndType(mfn);
@@ -167,11 +171,14 @@ function one(call: Call, mm: DomainMemory, cmd: number): number {
         ft.putPage(src);
         return -EINVAL;
       }
-      mm.markDirty(dst);
-      ft.mem.copyFrame(dst, src);
+      const rc = ft.sharing.makePrivate(dst) ? 0 : -ENOMEM;
+      if (rc === 0) {
+        mm.markDirty(dst);
+        ft.mem.copyFrame(dst, src);
+      }
       ft.putPageAndType(dst);
       ft.putPage(src);
-      return 0;
+      return rc;
     }
 
     case MMUEXT_MARK_SUPER:

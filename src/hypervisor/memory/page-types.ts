@@ -9,7 +9,7 @@
  * - slots 256–271 of an L4 are Xen's: filled here, never the guest's;
  * - guest kernel and user mode both run at CPL 3, so every present entry has U; a kernel L1 entry is told by bit 52, a user one by G.
  */
-import { EBUSY, EINVAL, EPERM } from "../../abi/errno.js";
+import { EBUSY, EINVAL, ENOMEM, EPERM } from "../../abi/errno.js";
 import type { Maddr, Mfn } from "../../machine/memory.js";
 import {
   OWNER_NONE,
@@ -96,7 +96,7 @@ export class PageTypes {
 
   private promoteL1(mfn: Mfn, owner: number): number {
     const u = this.ft.mem.u32;
-    const base = mfn * 1024;
+    const base = this.ft.mem.ram(mfn) * 1024;
     for (let i = base; i < base + 1024; i += 2) {
       const lo = u[i] as number;
       if ((lo & PTE_P) === 0) continue;
@@ -125,6 +125,7 @@ export class PageTypes {
    */
   modL1(at: Maddr, lo: number, hi: number, keepAd: boolean, ptOwner: number, pgOwner: number): number {
     const mem = this.ft.mem;
+    at = mem.resolve(at);
     const i = at >>> 2;
     const olo = mem.u32[i] as number;
     const ohi = mem.u32[i + 1] as number;
@@ -142,6 +143,11 @@ export class PageTypes {
       }
       const rc = this.getL1e(lo, hi, pgOwner);
       if (rc !== 0) return rc;
+      // What others may write has memory of its own: they could not be stopped for it.
+      if (pgOwner !== ptOwner && (lo & PTE_RW) !== 0 && !this.ft.sharing.makePrivate(pteMfn(lo, hi))) {
+        this.ft.putPageAndType(pteMfn(lo, hi));
+        return -ENOMEM;
+      }
     }
     if (keepAd) lo |= olo & (PTE_A | PTE_D);
     mem.w64(at, lo, hi);
@@ -200,9 +206,10 @@ export class PageTypes {
     const u = this.ft.mem.u32;
     const l4 = level === PGT_l4_page_table;
     const adjust = l4 ? PTE_US | PTE_A : PTE_US;
+    const base = this.ft.mem.ram(mfn) * 1024;
     for (let s = 0; s < 512; s++) {
       if (l4 && s === XEN_SLOT_FIRST) s = XEN_SLOT_LAST + 1;
-      const i = mfn * 1024 + s * 2;
+      const i = base + s * 2;
       const lo = u[i] as number;
       if ((lo & PTE_P) === 0) continue;
       const rc = this.getLxe(lo, u[i + 1] as number, mfn, level, owner);
@@ -218,9 +225,10 @@ export class PageTypes {
 
   private releaseEntries(mfn: Mfn, level: PageType, from: number): void {
     const u = this.ft.mem.u32;
+    const base = this.ft.mem.ram(mfn) * 1024;
     for (let s = from; s >= 0; s--) {
       if (level === PGT_l4_page_table && s === XEN_SLOT_LAST) s = XEN_SLOT_FIRST - 1;
-      const i = mfn * 1024 + s * 2;
+      const i = base + s * 2;
       this.putLxe(u[i] as number, u[i + 1] as number, mfn);
     }
   }
@@ -229,9 +237,10 @@ export class PageTypes {
   modLx(at: Maddr, lo: number, hi: number, keepAd: boolean, level: PageType): number {
     const ft = this.ft;
     const mem = ft.mem;
-    const table = at >>> 12;
+    const table = Math.floor(at / 4096);
     const slot = (at & 4095) >>> 3;
     if (level === PGT_l4_page_table && slot >= XEN_SLOT_FIRST && slot <= XEN_SLOT_LAST) return -EINVAL;
+    at = mem.resolve(at);
     const i = at >>> 2;
     const olo = mem.u32[i] as number;
     const ohi = mem.u32[i + 1] as number;
@@ -260,7 +269,8 @@ export class PageTypes {
     // Mostly the table is empty by now: what it mapped was unmapped entry by entry.
     const u = this.ft.mem.u32;
     let where = 0;
-    for (let i = mfn * 1024; i < mfn * 1024 + 1024; i += 2) {
+    const base = this.ft.mem.ram(mfn) * 1024;
+    for (let i = base; i < base + 1024; i += 2) {
       const hi = u[i + 1] as number;
       if (((u[i] as number) & PTE_P) === 0) continue;
       if (level === PGT_l3_page_table) where |= this.codeBelow(PGT_l2_page_table, slot, pteMfn(u[i] as number, hi));
@@ -317,7 +327,7 @@ export class PageTypes {
     if (t === PGT_l1_page_table) {
       const u = this.ft.mem.u32;
       const owner = this.ft.owner[mfn] as number;
-      for (let i = mfn * 1024, e = i + 1024; i < e; i += 2) {
+      for (let i = this.ft.mem.ram(mfn) * 1024, e = i + 1024; i < e; i += 2) {
         const lo = u[i] as number;
         if ((lo & PTE_P) !== 0) this.putL1e(lo, u[i + 1] as number, owner);
       }

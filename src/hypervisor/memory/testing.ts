@@ -75,8 +75,9 @@ export class World {
   lastArgs: [number, number][] = [];
   restarted = false;
 
-  constructor(bytes = 16 << 20) {
-    this.mem = new PhysMem(bytes);
+  /** @param aliases frame numbers for shared memory */
+  constructor(bytes = 16 << 20, aliases = 0) {
+    this.mem = new PhysMem(bytes, aliases);
     this.cpu = new MockCpu(this.mem);
     this.xen = {
       mem: this.mem,

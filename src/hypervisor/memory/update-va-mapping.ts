@@ -25,7 +25,7 @@ function update(call: Call, pg: number): number {
   const va = call.va(0);
   const at = walkL1(ft, call.vcpu.mm.kernelRoot, va);
   if (at < 0) return -EINVAL;
-  const l1 = at >>> 12;
+  const l1 = Math.floor(at / 4096);
   if (ft.type[l1] !== PGT_l1_page_table || ((ft.flags[l1] as number) & F_VALIDATED) === 0 || !ft.getPage(l1, mm.id))
     return -EINVAL;
   const rc = ft.types.modL1(at, call.lo(1), call.hi(1), false, mm.id, pg);

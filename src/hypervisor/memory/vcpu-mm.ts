@@ -47,7 +47,7 @@ export class VcpuMm {
     this.apply(1, this.userRoot);
   }
   private apply(space: 0 | 1, root: Mfn): void {
-    const at = (root === 0 ? this.xen.frames.emptyRoot : root) * 4096;
+    const at = this.xen.mem.ram(root === 0 ? this.xen.frames.emptyRoot : root) * 4096;
     const cpu = this.xen.cpu;
     const old = cpu.root(space);
     if (old === at) return;

@@ -18,14 +18,15 @@ export function walkL1(ft: FrameTable, root: Mfn, va: Va): Maddr {
   const lo = a >>> 0;
   const u = ft.mem.u32;
   let t = root;
-  let i = t * 1024 + (hi >>> 7) * 2;
+  const { mem } = ft;
+  let i = mem.ram(t) * 1024 + (hi >>> 7) * 2;
   for (let level = 4; ; level--) {
     const e = u[i] as number;
     if ((e & (PTE_P | PTE_PS)) !== PTE_P) return -1;
     t = pteMfn(e, u[i + 1] as number);
     if (!ft.valid(t)) return -1;
-    if (level === 4) i = t * 1024 + (((hi & 0x7f) << 2) | (lo >>> 30)) * 2;
-    else if (level === 3) i = t * 1024 + ((lo >>> 21) & 511) * 2;
+    if (level === 4) i = mem.ram(t) * 1024 + (((hi & 0x7f) << 2) | (lo >>> 30)) * 2;
+    else if (level === 3) i = mem.ram(t) * 1024 + ((lo >>> 21) & 511) * 2;
     else return t * 4096 + ((lo >>> 12) & 511) * 8;
   }
 }

@@ -5,16 +5,21 @@
  * Invariants: a write-array entry exists only for a page whose leaf is writable and dirty and whose frame holds no code.
  */
 import {
-  BOUNCE, CODE_MASK, CR0, CR4, EFER, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, LEVELS, MODE, MODE_BITS_64, MODE_BITS_MASK,
-  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX,
+  BOUNCE, CODE_MASK, CR0, CR4, DIRTY, EFER, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, LEVELS, MODE, MODE_BITS_64, MODE_BITS_MASK,
+  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SHARED, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX,
 } from "../generated/layout";
 
 /** Host side: code in [offset, offset+len) of the frame was written; drop what was made from it. */
 @external("env", "invalidate")
 declare function invalidate(frame: u32, offset: u32, len: u32): void;
 
-/** Exit.EXCEPTION of exits.ts. */
+/** Host side: give this shared machine frame memory of its own. False: there is none, and its owner has been stopped. */
+@external("env", "breakSharing")
+declare function breakSharing(mfn: u32): bool;
+
+/** Exit.EXCEPTION and Exit.PAUSE of exits.ts. */
 const EXCEPTION: u32 = 2;
+const PAUSE: u32 = 7;
 /** Error code marker: a non-canonical address; the host side decides between #GP and #SS. */
 const NON_CANONICAL: i32 = -2;
 
@@ -25,6 +30,34 @@ const EXEC: i32 = 2;
 const ADDR: u64 = 0x000ffffffffff000;
 
 let frames: u32 = 0;
+/** Frame numbers from `frames` on stand for a frame of RAM, by this table (PhysMem.aliasTable; 0 = for none). */
+let aliasTable: u32 = 0;
+let aliases: u32 = 0;
+export function setAliases(table: u32, n: u32): void {
+  aliasTable = table;
+  aliases = n;
+}
+function aliasOf(mfn: u64): u64 {
+  const i = mfn - <u64>frames;
+  return i < <u64>aliases ? <u64>load<u32>(aliasTable + (<u32>i << 2)) : 0;
+}
+
+/** A store to a shared frame: it gets memory of its own, and the instruction starts again, for addresses found before may be of the old frame. */
+function unshare(mfn: u32): u32 {
+  store<u32>(EXIT_REASON, breakSharing(mfn) ? 0 : PAUSE);
+  return 0;
+}
+
+/** Frames that are written are marked, before a write entry leads to them: who clears marks flushes the TLB. */
+let logDirty: bool = false;
+export function setLogDirty(on: bool): void {
+  logDirty = on;
+}
+function markDirty(maddr: u32): void {
+  const at = DIRTY + (maddr >>> 15);
+  store<u8>(at, load<u8>(at) | (<u8>1 << (<u8>(maddr >>> 12) & 7)));
+}
+
 /** Set when a region left at an instruction that only the interpreter can do (a store to decoded code): the dispatcher interprets one block. */
 export let forceInterp: bool = false;
 export function setForceInterp(on: bool): void {
@@ -92,21 +125,33 @@ export function walk(va: u64, access: i32, space: u32, user: bool, quiet: bool):
       nx |= pte >> 63;
     }
     const leaf = level == 1 || ((pte & 0x80) != 0 && level <= 3 && !(levels == 3 && level == 3));
-    if (((pte & ADDR) >> 12) >= <u64>frames) return quiet ? 0 : pageFault(va, err | 9);
+    let frame = (pte & ADDR) >> 12;
+    if (frame >= <u64>frames) {
+      // An alias stands for one page, never for the parts of a large one.
+      frame = leaf && level != 1 ? 0 : aliasOf(frame);
+      if (frame == 0) return quiet ? 0 : pageFault(va, err | 9);
+    }
     if (leaf) {
       if (access == WRITE && rw == 0 && (user || (load<u64>(CR0) & 0x10000) != 0)) return quiet ? 0 : pageFault(va, err | 1);
       if (user && us == 0) return quiet ? 0 : pageFault(va, err | 1);
       if (access == EXEC && nx != 0 && (load<u64>(EFER) & 0x800) != 0) return quiet ? 0 : pageFault(va, err | 1);
       if (access == EXEC && !user && us != 0 && (load<u64>(CR4) & 0x100000) != 0) return quiet ? 0 : pageFault(va, err | 1);
+      if (access == WRITE && load<u8>(SHARED + <u32>frame) != 0) return quiet ? 0 : unshare(<u32>((pte & ADDR) >> 12));
       if (!quiet) {
         const want: u64 = access == WRITE ? 0x60 : 0x20;
-        if ((pte & want) != want) store<u64>(at, pte | want);
+        if ((pte & want) != want) {
+          store<u64>(at, pte | want);
+          if (logDirty) markDirty(at);
+        }
       }
       const mask: u64 = (<u64>1 << shift) - 1;
-      return <u32>((pte & ADDR & ~mask) | (va & mask));
+      return <u32>(((frame << 12) & ~mask) | (va & mask));
     }
-    if (!quiet && (pte & 0x20) == 0 && !(levels == 3 && level == 3)) store<u64>(at, pte | 0x20);
-    table = pte & ADDR;
+    if (!quiet && (pte & 0x20) == 0 && !(levels == 3 && level == 3)) {
+      store<u64>(at, pte | 0x20);
+      if (logDirty) markDirty(at);
+    }
+    table = frame << 12;
     level--;
     shift -= 9;
   }
@@ -190,6 +235,7 @@ function addrW(va: u64): u32 {
   const at = slot(va, space, 1);
   if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
   const maddr = walk(va, WRITE, space, modeUser(), false);
+  if (maddr != 0 && logDirty) markDirty(maddr);
   if (maddr != 0 && load<u64>(CODE_MASK + (maddr >>> 12) * 8) == 0) fill(at, va, maddr);
   return maddr;
 }
@@ -354,6 +400,18 @@ export function flushPage(lo: u32, hi: u32): void {
       const at = slot(va, s, w);
       if (load<u64>(at) == va) store<u64>(at, 1);
     }
+  }
+}
+
+/** What a machine frame number stands for has changed: no entry may lead to the frame it stood for. */
+export function dropFrame(frame: u32): void {
+  const page = frame << 12;
+  const listed = filled <= TLB_FILLED_MAX;
+  const n: u32 = listed ? filled : 4 * TLB_ENTRIES;
+  for (let i: u32 = 0; i < n; i++) {
+    const at = listed ? load<u32>(TLB_FILLED + i * 4) : TLB + (i << 4);
+    const tag = load<u64>(at);
+    if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
   }
 }
 

@@ -6,9 +6,9 @@
  */
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
   MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RIP, SEG_BASE,
-  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT,
+  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
 import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
 import { TSC_PER_NS } from "./tsc";
@@ -35,6 +35,10 @@ export function engineCount(what: i32): f64 {
 let epochLower: u32 = 1;
 let epochUpper0: u32 = 1;
 let epochUpper1: u32 = 1;
+/** Epochs from which on what the jump cache holds is still decoded code; an entry of an older one may lead to something dropped. */
+let floorLower: u32 = 1;
+let floorUpper0: u32 = 1;
+let floorUpper1: u32 = 1;
 let threshold: u32 = 500;
 /** The host side was asked to translate the block at RIP: if it could not, the block is interpreted and not offered again at once. */
 let seenHot: bool = false;
@@ -63,10 +67,18 @@ export function newEpoch(where: u32): void {
   if ((where & 4) != 0) epochUpper1++;
   if (max(max(epochLower, epochUpper0), epochUpper1) >= 1 << 21) {
     epochLower = epochUpper0 = epochUpper1 = 1;
+    floorLower = floorUpper0 = floorUpper1 = 1;
     memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
     memory.fill(CODE_TLB, 0xff, CODE_TLB_ENTRIES << 4);
     for (let i: u32 = 0; i < REGIONS_MAX; i++) store<u32>(REGIONS + i * REGION_SIZE, 0);
   }
+}
+/** Decoded code was dropped that the jump cache may still lead to, anywhere. */
+export function codeDropped(): void {
+  newEpoch(7);
+  floorLower = epochLower;
+  floorUpper0 = epochUpper0;
+  floorUpper1 = epochUpper1;
 }
 /** Drop all translations; `where` as in newEpoch. */
 export function flushTlb(where: u32): void {
@@ -132,6 +144,8 @@ function codePage(lin: u64, mode: u32, key: u32): u32 {
   return maddr;
 }
 
+/** Where in the jump cache the last look-up left what it found. */
+let found: u32 = 0;
 /** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
 function lookup(rip: u64, mode: u32, at: u32): u32 {
   lookups++;
@@ -142,6 +156,26 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
   const base = codePage(lin, mode, key);
   if (base == 0) return 0;
   const maddr = base | (<u32>lin & 0xfff);
+  // Mostly a new epoch finds everything where it was.
+  let way = at;
+  if (load<u64>(way) != rip) way += 32;
+  if (load<u64>(way) == rip && load<u32>(way, 28) == maddr) {
+    const old = load<u32>(way, 8);
+    const floor = <i64>rip >= 0 ? floorLower : space == 0 ? floorUpper0 : floorUpper1;
+    if ((old & 1023) == mode && old >>> 10 >= floor) {
+      store<u32>(way, key, 8);
+      const b = load<u32>(way, 12);
+      let region = load<u32>(way, 16);
+      if (region == 0) {
+        if (load<u64>(b, BLOCK_VA) == rip) region = load<u32>(b, BLOCK_REGION);
+        store<u32>(way, load<u32>(b, BLOCK_ENTRY), 20);
+      }
+      store<u32>(way, region != 0 && regionValid(region, mode, epochOf(rip, mode)) ? region : 0, 16);
+      found = way;
+      return b;
+    }
+  }
+  found = at;
   for (let b = load<u32>(blockHash(maddr, mode)); b != 0; b = load<u32>(b + BLOCK_NEXT)) {
     if (load<u32>(b + BLOCK_MADDR) != maddr || load<u32>(b + BLOCK_MODE) != mode) continue;
     const page2 = load<u32>(b + BLOCK_PAGE2);
@@ -167,6 +201,7 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
     const enter = region != 0 && load<u64>(b, BLOCK_VA) == rip && regionValid(region, mode, epochOf(rip, mode));
     store<u32>(at, enter ? region : 0, 16);
     store<u32>(at, load<u32>(b, BLOCK_ENTRY), 20);
+    store<u32>(at, page2 == 0 ? maddr : 0, 28);
     return b;
   }
   codeMaddr = maddr;
@@ -213,10 +248,46 @@ function hot(rip: u64, block: u32, again: u32, urgent: bool): bool {
   return true;
 }
 
+/**
+ * Exact mode: a region retires at most so many instructions between two looks at its budget, so it is entered only with more than that left,
+ * and with a budget that is lower by as much; the rest is interpreted, which is exact. 0 = off.
+ */
+let margin: i32 = 0;
+/** What the budget of a running region is too low by. */
+let bias: i32 = 0;
+export function setExact(m: i32): void {
+  margin = m;
+}
+/** What is left of the budget, also in the middle of a region. */
+export function inFlightBudget(): i32 {
+  return load<i32>(BUDGET) + bias;
+}
+
 /** A debugger watches bytes that were just stored to: the host side looks once the instruction has ended. */
 let watchHit: bool = false;
 export function stopAfterStore(on: bool): void {
   watchHit = on;
+}
+
+/** Remember where an indirect branch went; where there is no more room, the newcomer inherits the place of the rarest (Metwally's "space saving"). */
+function noteTarget(list: u32, rip: u64): void {
+  let rarest = list;
+  let least: u32 = 0xffffffff;
+  const end = list + TARGETS_MAX * TARGET_SIZE;
+  for (let at = list; at < end; at += TARGET_SIZE) {
+    const n = load<u32>(at, 8);
+    if (n == 0 || load<u64>(at) == rip) {
+      store<u64>(at, rip);
+      store<u32>(at, n + 1, 8);
+      return;
+    }
+    if (n < least) {
+      least = n;
+      rarest = at;
+    }
+  }
+  store<u64>(rarest, rip);
+  store<u32>(rarest, least + 1, 8);
 }
 
 /** Run until something needs the host side: EXIT_REASON says what. */
@@ -238,16 +309,27 @@ export function run(): void {
     const key = (epochOf(rip, mode) << 10) | mode;
     if (load<u64>(at) != rip || load<u32>(at, 8) != key) {
       if (load<u64>(at, 32) == rip && load<u32>(at, 40) == key) at += 32;
-      else if (lookup(rip, mode, at) == 0) return;
+      else {
+        if (lookup(rip, mode, at) == 0) return;
+        at = found;
+      }
     }
     const region = load<u32>(at, 16);
-    if (region != 0 && !forceInterp && !stepping) {
+    if (region != 0 && !forceInterp && !stepping && budget > margin) {
       const entries = load<u32>(at, 24) + 1;
       store<u32>(at, entries, 24);
       if (entries == again && hot(rip, load<u32>(at, 12), 1, false)) return;
       entered++;
       seenHot = false;
+      if (margin != 0) {
+        bias = margin;
+        store<i32>(BUDGET, budget - margin);
+      }
       const st = call_indirect<i32>(region, load<u32>(at, 20));
+      if (margin != 0) {
+        store<i32>(BUDGET, load<i32>(BUDGET) + margin);
+        bias = 0;
+      }
       if (st != 0) return;
       // It left at the instruction it was entered at (a store to code, a restart): that one must be interpreted, or this would never end.
       if (load<i32>(BUDGET) == budget && load<u64>(RIP) == rip) setForceInterp(true);
@@ -290,6 +372,8 @@ export function run(): void {
     interpreted += done;
     if (st == ST_JUMP) {
       store<i32>(BUDGET, budget - done - 1);
+      const targets = load<u32>(block, BLOCK_TARGETS);
+      if (targets != 0) noteTarget(targets, load<u64>(RIP));
     } else if (st == ST_AT) {
       store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
       const left = load<u32>(EXIT_REASON) != 0;

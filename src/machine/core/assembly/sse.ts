@@ -522,60 +522,70 @@ export function sseApproxPs(a: v128, root: i32): v128 {
 
 // ---------------------------------------------------------------------------------------------- strings (SSE4.2)
 
-function element(p: usize, i: i32, imm: i32): i32 {
-  const k = imm & 3;
-  if (k == 0) return <i32>load<u8>(p + i);
-  if (k == 1) return <i32>load<u16>(p + (<usize>i << 1));
-  if (k == 2) return <i32>load<i8>(p + i);
-  return <i32>load<i16>(p + (<usize>i << 1));
+/** A bit for each byte (words: each of the eight words) of a comparison's result. */
+// @ts-ignore: decorator
+@inline
+function bitsOf(x: v128, words: bool): u32 {
+  return words ? <u32>i16x8.bitmask(x) : <u32>i8x16.bitmask(x);
+}
+/** Element i of the string at `p` in all elements. */
+// @ts-ignore: decorator
+@inline
+function spread(p: usize, i: i32, words: bool): v128 {
+  return words ? v128.load16_splat(p + (<usize>i << 1)) : v128.load8_splat(p + i);
+}
+// @ts-ignore: decorator
+@inline
+function equalElements(x: v128, y: v128, words: bool): v128 {
+  return words ? i16x8.eq(x, y) : i8x16.eq(x, y);
+}
+/** x ≤ y by elements of the kind that the immediate names. */
+function notAbove(x: v128, y: v128, kind: i32): v128 {
+  if (kind == 0) return i8x16.le_u(x, y);
+  if (kind == 1) return i16x8.le_u(x, y);
+  if (kind == 2) return i8x16.le_s(x, y);
+  return i16x8.le_s(x, y);
+}
+/** Elements before the first that is zero. */
+// @ts-ignore: decorator
+@inline
+function implicitLength(x: v128, n: i32, words: bool): i32 {
+  return <i32>ctz<u32>(bitsOf(equalElements(x, i64x2.splat(0), words), words) | (<u32>1 << n));
 }
 /** pcmpXstrX: lengths −1 = implicit. Index in FPS_RESULT or mask in it; flags image in FPS_FLAGS. */
 export function ssePcmpstr(a: v128, b: v128, la: i32, lb: i32, imm: i32, index: i32): void {
-  const pa = FPS_ARGS,
-    pb = FPS_ARGS + 16;
+  const pa: usize = FPS_ARGS;
   v128.store(pa, a);
-  v128.store(pb, b);
-  const n: i32 = (imm & 1) != 0 ? 8 : 16;
-  if (la < 0) {
-    la = 0;
-    while (la < n && element(pa, la, imm) != 0) la++;
-  } else if (la > n) la = n;
-  if (lb < 0) {
-    lb = 0;
-    while (lb < n && element(pb, lb, imm) != 0) lb++;
-  } else if (lb > n) lb = n;
+  const words = (imm & 1) != 0;
+  const n: i32 = words ? 8 : 16;
+  if (la < 0) la = implicitLength(a, n, words);
+  else if (la > n) la = n;
+  if (lb < 0) lb = implicitLength(b, n, words);
+  else if (lb > n) lb = n;
+  const all: u32 = words ? 0xff : 0xffff;
+  const inA: u32 = ((<u32>1 << la) - 1) & all;
+  const inB: u32 = ((<u32>1 << lb) - 1) & all;
   const agg = (imm >> 2) & 3;
   let res: u32 = 0;
-  for (let j = 0; j < n; j++) {
-    let hit = false;
-    if (agg == 0) {
-      if (j < lb) {
-        const y = element(pb, j, imm);
-        for (let i = 0; i < la; i++) if (element(pa, i, imm) == y) hit = true;
-      }
-    } else if (agg == 1) {
-      if (j < lb) {
-        const y = element(pb, j, imm);
-        for (let i = 0; i + 1 < la; i += 2) if (element(pa, i, imm) <= y && y <= element(pa, i + 1, imm)) hit = true;
-      }
-    } else if (agg == 2) {
-      if (j < la && j < lb) hit = element(pa, j, imm) == element(pb, j, imm);
-      else hit = j >= la && j >= lb;
-    } else {
-      hit = true;
-      for (let i = 0; i < la && i + j < n; i++) {
-        if (i + j >= lb || element(pa, i, imm) != element(pb, i + j, imm)) {
-          hit = false;
-          break;
-        }
-      }
-    }
-    if (hit) res |= <u32>1 << j;
+  if (agg == 0) {
+    let hits = i64x2.splat(0);
+    for (let i = 0; i < la; i++) hits = v128.or(hits, equalElements(b, spread(pa, i, words), words));
+    res = bitsOf(hits, words) & inB;
+  } else if (agg == 1) {
+    let hits = i64x2.splat(0);
+    for (let i = 0; i + 1 < la; i += 2)
+      hits = v128.or(hits, v128.and(notAbove(spread(pa, i, words), b, imm & 3), notAbove(b, spread(pa, i + 1, words), imm & 3)));
+    res = bitsOf(hits, words) & inB;
+  } else if (agg == 2) {
+    res = (bitsOf(equalElements(a, b, words), words) & inA & inB) | (all & ~(inA | inB));
+  } else {
+    // What would lie beyond the second string's register counts as equal.
+    res = all;
+    for (let i = 0; i < la; i++) res &= ((bitsOf(equalElements(b, spread(pa, i, words), words), words) & inB) >> i) | ~(all >> i);
   }
-  const all: u32 = n == 16 ? 0xffff : 0xff;
   const pol = (imm >> 4) & 3;
   if (pol == 1) res ^= all;
-  else if (pol == 3) res ^= lb >= 32 ? all : ((<u32>1 << lb) - 1) & all;
+  else if (pol == 3) res ^= inB;
   let f: u32 = 0;
   if (res != 0) f |= 0x001;
   if (lb < n) f |= 0x040;
