@@ -16,6 +16,7 @@ import {
   BLOCK_PAGE2,
   BLOCK_REGION,
   BLOCK_SEEN,
+  BLOCK_TARGETS,
   CODE_MASK,
   CODE_MASK_END,
   HOT_LIST,
@@ -25,7 +26,7 @@ import {
 } from "../layout.js";
 import type { Mfn, PhysMem } from "../memory.js";
 
-/** Every place where code may be mapped, for `newEpoch` and `flushTlb`: lower half, upper half of space 0, of space 1. */
+/** Every place where code may be mapped, for `flushTlb`: lower half, upper half of space 0, of space 1. */
 export const ALL_CODE = 7;
 
 export interface CodeRange {
@@ -44,7 +45,7 @@ export interface CodeUnit {
 export interface CacheCore {
   blockHash(maddr: number, mode: number): number;
   dropWriters(frame: number): void;
-  newEpoch(where: number): void;
+  codeDropped(): void;
   forgetCode(lo: number, hi: number): void;
 }
 
@@ -151,7 +152,7 @@ export class CodeCache {
       if (this.forget(u)) stale = true;
     }
     this.remask(frame);
-    if (stale) this.core.newEpoch(ALL_CODE);
+    if (stale) this.core.codeDropped();
   }
 
   private forget(u: CodeUnit): boolean {
@@ -181,7 +182,7 @@ export class CodeCache {
     this.mem.u32.fill(0, BLOCK_HASH >>> 2, BLOCK_HASH_END >>> 2);
     this.mem.u32[HOT_LIST >>> 2] = 0;
     this.next = RECORDS;
-    this.core.newEpoch(ALL_CODE);
+    this.core.codeDropped();
   }
 }
 
@@ -189,6 +190,7 @@ export const blockField = {
   seen: BLOCK_SEEN >>> 2,
   aliased: BLOCK_ALIASED >>> 2,
   region: BLOCK_REGION >>> 2,
+  targets: BLOCK_TARGETS >>> 2,
   n: BLOCK_N >>> 2,
   maddr: BLOCK_MADDR >>> 2,
   mode: BLOCK_MODE >>> 2,

@@ -84,17 +84,21 @@ import { RegionCompiler } from "./regions.js";
 
 /** Relative branches: the record holds the target instead of the displacement. */
 const RELATIVE = new Set(["jmp", "jcc", "call", "loop", "loope", "loopne", "jcxz"]);
+/** Branches whose targets are only known when they run. */
+const INDIRECT = new Set(["jmp_ind", "call_ind"]);
 const MAX_BLOCK = 64;
 /**
  * Executions after which a block is translated. V8 takes about 30 µs a guest instruction to make good code of a region, in which the
  * interpreter executes some hundreds; between 500 and 5,000 the processor time of a boot is nearly flat.
  */
-const THRESHOLD = 1500;
+const THRESHOLD = 3000;
 /** Entries at one address after which a region is made again with all that it calls in it: only what is really hot is worth it. */
 const AGAIN = 50000;
 /** Hot blocks that are translated together, and slices after which fewer are. */
 const HOT_BATCH = 16;
 const HOT_WAIT = 16;
+/** Most instructions that a region retires between two looks at its budget: its largest size, and a block. */
+const REGION_MARGIN = 3300;
 
 export type EngineKind = "auto" | "interpreter" | "translator";
 
@@ -103,8 +107,10 @@ export interface CpuOptions {
   engine?: EngineKind;
   /** Entries after which a region is translated again with the functions that it calls; 0 = never. Default 50,000. */
   again?: number;
-  /** Executions after which a block is hot. Default 1,500. */
+  /** Executions after which a block is hot. Default 3,000. */
   threshold?: number;
+  /** `run(budget)` retires exactly so many instructions, unless an exit comes first: what replay stands on. Slower. */
+  exact?: boolean;
 }
 
 /** The core's exports. */
@@ -114,14 +120,19 @@ interface Core {
   flushTlb(where: number): void;
   invlpg(lo: number, hi: number, where: number): void;
   clearTlb(): void;
-  newEpoch(where: number): void;
+  codeDropped(): void;
   forgetCode(lo: number, hi: number): void;
   translate(lo: number, hi: number, access: number): number;
   peek(lo: number, hi: number, space: number): number;
   peekCode(lo: number, hi: number): number;
+  dropFrame(frame: number): void;
   dropWriters(frame: number): void;
+  setAliases(table: number, n: number): void;
   setFrames(n: number): void;
+  setLogDirty(on: boolean): void;
   stopAfterStore(on: boolean): void;
+  setExact(margin: number): void;
+  inFlightBudget(): number;
   setHotness(threshold: number, batch: number, again: number): void;
   lastCodeMaddr(): number;
   blockHash(maddr: number, mode: number): number;
@@ -234,11 +245,15 @@ export class Cpu implements CpuApi, ModuleHost {
     const instance = new WebAssembly.Instance(compiledCore, {
       env: {
         memory: mem.memory,
-        now: () => this.clock.now(),
+        now: () => {
+          this.account();
+          return this.clock.now();
+        },
         invalidate: (frame: number, offset: number, len: number) => {
           this.counters.invalidations++;
           this.cache.invalidate(frame >>> 0, offset, len);
         },
+        breakSharing: (mfn: number) => (mem.breakSharing(mfn >>> 0) ? 1 : 0),
         abort: () => {
           throw new Error("core: abort");
         },
@@ -248,6 +263,12 @@ export class Cpu implements CpuApi, ModuleHost {
     this.core = instance.exports as unknown as Core;
     this.nextSlot = Math.max(this.core.table.length, 1);
     this.core.setFrames(mem.frames);
+    mem.onLogDirty = (on) => this.core.setLogDirty(on);
+    this.core.setAliases(mem.aliasTable.byteOffset, mem.aliases);
+    mem.onRemap = (frame) => {
+      if (mem.hasCode(frame)) this.core.flushTlb(ALL_CODE);
+      else this.core.dropFrame(frame);
+    };
     this.cache = new CodeCache(mem, this.core);
     this.stops = new DebugStops(this.cache, (on) => this.core.stopAfterStore(on));
     mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
@@ -261,6 +282,7 @@ export class Cpu implements CpuApi, ModuleHost {
       engine === "translator" ? 1 : HOT_BATCH,
       engine === "auto" ? (options.again ?? AGAIN) : 0,
     );
+    if (options.exact === true) this.core.setExact(REGION_MARGIN);
     this.core.clearTlb();
     this.reset();
   }
@@ -319,6 +341,10 @@ export class Cpu implements CpuApi, ModuleHost {
   get retired(): number {
     return this.spent;
   }
+  /** @internal A snapshot is put back. */
+  setRetired(n: number): void {
+    this.spent = n;
+  }
   requestAttention(): void {
     this.i32[BUDGET >>> 2] = 0;
   }
@@ -334,14 +360,6 @@ export class Cpu implements CpuApi, ModuleHost {
     this.stops.rearm();
     if (armed(this)) return this.runWatched(1);
     return this.runFree(1, true);
-  }
-
-  /** Over a breakpoint that is not for who runs now. */
-  private passBreak(maddr: Maddr): ExitReason {
-    this.stops.setBreak(maddr, false);
-    const reason = this.runFree(1, true);
-    this.stops.setBreak(maddr, true);
-    return reason;
   }
 
   /** Instruction by instruction, for the debug registers' sake (breakpoints.ts). */
@@ -371,6 +389,14 @@ export class Cpu implements CpuApi, ModuleHost {
     return this.finish(Exit.EXCEPTION, 1, -1);
   }
 
+  /** Over a breakpoint that is not for who runs now. */
+  private passBreak(maddr: Maddr): ExitReason {
+    this.stops.setBreak(maddr, false);
+    const reason = this.runFree(1, true);
+    this.stops.setBreak(maddr, true);
+    return reason;
+  }
+
   /** `exact`: no region may run past the budget of one instruction. */
   private runFree(budget: number, exact = false): ExitReason {
     this.counters.runs++;
@@ -378,17 +404,29 @@ export class Cpu implements CpuApi, ModuleHost {
     let left = want;
     for (;;) {
       this.i32[BUDGET >>> 2] = left;
-      if (exact && !this.stepping) this.core.step();
-      else this.core.run();
+      this.mark = left;
+      this.inCore = true;
+      if (exact && !this.stepping) {
+        this.mark = 1;
+        this.core.step();
+        left -= 1;
+      } else {
+        this.core.run();
+        left = 0;
+      }
+      this.inCore = false;
       let now = this.i32[BUDGET >>> 2] as number;
-      this.retire(left - now);
-      left = now;
+      this.retire(this.mark - now);
+      left += now;
       let reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
       if (this.stops.hit !== null && reason === Exit.BUDGET) return this.finish(Exit.BREAK, 0, -1);
       if (reason === Exit.STEP) {
+        this.mark = 1;
+        this.inCore = true;
         this.core.step();
+        this.inCore = false;
         now = this.i32[BUDGET >>> 2] as number;
-        this.retire(1 - now);
+        this.retire(this.mark - now);
         left -= 1 - now;
         reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
         if (reason === Exit.BUDGET && now <= 0) {
@@ -438,6 +476,17 @@ export class Cpu implements CpuApi, ModuleHost {
           return this.collect(reason);
       }
     }
+  }
+
+  /** The budget up to which retired instructions are accounted for, while the core runs. */
+  private mark = 0;
+  private inCore = false;
+  /** A guest reads the clock in the middle of a run: under a virtual clock, what it has retired so far is time that has passed. */
+  private account(): void {
+    if (!this.inCore || !this.clock.virtual) return;
+    const now = this.core.inFlightBudget();
+    this.retire(this.mark - now);
+    this.mark = now;
   }
 
   private retire(n: number): void {
@@ -568,12 +617,15 @@ export class Cpu implements CpuApi, ModuleHost {
       this.forgetCode();
       block = this.cache.allocate(blockBytes(insns.length + 1));
     }
+    const last = insns[insns.length - 1] as Insn;
+    const noted = INDIRECT.has(last.op) && crossing === 0 ? this.regions.noteTargets(at - last.len) : 0;
     u8.fill(0, block, block + blockBytes(insns.length + 1));
     const w = block >>> 2;
     this.u32[w + blockField.n] = insns.length;
     this.u32[w + blockField.maddr] = maddr;
     this.u32[w + blockField.mode] = mode;
     this.u32[w + blockField.page2] = page2;
+    this.u32[w + blockField.targets] = noted;
     let pos = maddr & 4095;
     let rec = block + BLOCK_HEADER;
     for (let i = 0; i < insns.length; i++) {
@@ -794,10 +846,19 @@ export class Cpu implements CpuApi, ModuleHost {
     this.core.invlpg(va | 0, hiOf(va), code);
   }
   translate(va: Va, access: Access): Maddr {
-    const ma = this.core.translate(va | 0, hiOf(va), access) >>> 0;
+    let ma = this.core.translate(va | 0, hiOf(va), access) >>> 0;
+    // A shared frame has got memory of its own.
+    if (ma === 0 && this.u32[EXIT_REASON >>> 2] === Exit.NONE) ma = this.core.translate(va | 0, hiOf(va), access) >>> 0;
     if (ma !== 0) return ma;
+    if (this.u32[EXIT_REASON >>> 2] !== Exit.EXCEPTION) return this.refused(va, access);
     if ((this.i32[EXIT_ERROR >>> 2] as number) === -2) this.fault(13, 0);
     this.collect(Exit.EXCEPTION);
+    return -1;
+  }
+  /** No memory was left for a page of its own: its domain ends; to the caller this is a page fault. */
+  private refused(va: Va, access: Access): Maddr {
+    this.setWord64(EXIT_CR2, va | 0, hiOf(va));
+    this.finish(Exit.EXCEPTION, 14, access === EXEC ? 1 : 3);
     return -1;
   }
   peek(space: 0 | 1, va: Va): Maddr {

@@ -15,6 +15,8 @@ import {
   REGIONS,
   REGIONS_MAX,
   REGION_SIZE,
+  TARGETS_MAX,
+  TARGET_SIZE,
 } from "../layout.js";
 import type { Va } from "./api.js";
 import { type CodeRange, type CodeUnit } from "./code-cache.js";
@@ -30,6 +32,8 @@ const TWO32 = 4294967296;
  */
 const MODULES_MAX = 8192;
 const NO_TARGETS: readonly Va[] = [];
+/** A target that an indirect branch takes less often than this share of all is left to the dispatcher. */
+const RARE = 1 / 64;
 
 interface Entry {
   slot: number;
@@ -90,6 +94,8 @@ export class RegionCompiler {
   };
   /** Blocks that could not be translated, by machine address and mode, so that they are not tried again and again. */
   private readonly refused = new Set<number>();
+  /** Lists of observed targets by the machine address of the indirect branch. */
+  private readonly branches = new Map<number, number>();
 
   constructor(
     private readonly cpu: Cpu,
@@ -97,6 +103,37 @@ export class RegionCompiler {
     private readonly minCount: number,
     private readonly now: () => number = () => 0,
   ) {}
+
+  /** Where the core notes the targets of the indirect branch at a machine address; 0 = there is no room. */
+  noteTargets(maddr: number): number {
+    let list = this.branches.get(maddr);
+    if (list === undefined) {
+      list = this.cpu.cache.allocate(TARGETS_MAX * TARGET_SIZE);
+      if (list === 0) return 0;
+      this.cpu.mem.u8.fill(0, list, list + TARGETS_MAX * TARGET_SIZE);
+      this.branches.set(maddr, list);
+    }
+    return list;
+  }
+
+  /** Where the indirect branch at a machine address went, most often first. */
+  private targetsOf(maddr: number): readonly Va[] {
+    const list = this.branches.get(maddr);
+    if (list === undefined) return NO_TARGETS;
+    const { u32, i32 } = this.cpu.mem;
+    const found: { va: Va; n: number }[] = [];
+    let all = 0;
+    for (let at = list >>> 2, i = 0; i < TARGETS_MAX; i++, at += TARGET_SIZE >>> 2) {
+      const n = u32[at + 2] as number;
+      if (n === 0) break;
+      all += n;
+      found.push({ va: (i32[at + 1] as number) * TWO32 + (u32[at] as number), n });
+    }
+    return found
+      .filter((t) => t.n >= all * RARE)
+      .sort((a, b) => b.n - a.n)
+      .map((t) => t.va);
+  }
 
   private key(maddr: number, mode: number): number {
     return maddr * 1024 + mode;
@@ -268,6 +305,7 @@ export class RegionCompiler {
     this.entries.clear();
     this.bySlot.clear();
     this.refused.clear();
+    this.branches.clear();
     this.full = false;
   }
 
@@ -312,7 +350,10 @@ export class RegionCompiler {
         const n = block === 0 ? 0 : (cpu.mem.u32[(block + BLOCK_COUNT) >>> 2] as number);
         return n < minCount ? 0 : n;
       },
-      targets: () => NO_TARGETS,
+      targets: (va) => {
+        const ma = pageOf(va);
+        return ma < 0 ? NO_TARGETS : this.targetsOf(ma);
+      },
     };
   }
 }

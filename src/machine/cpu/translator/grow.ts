@@ -270,7 +270,11 @@ function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number): b
       if (end === END.RETURN) break;
       if (end === END.BRANCH) work.push(next, relativeTarget(insn, next, mode));
       else if (end === END.JUMP) work.push(relativeTarget(insn, next, mode));
-      else if (end !== undefined) return false;
+      else if (end === END.INDIRECT_JUMP) {
+        const targets = src.targets(va);
+        if (targets.length === 0) return false;
+        work.push(...targets);
+      } else if (end !== undefined) return false;
       if (end !== undefined) break;
       va = next;
     }

@@ -65,7 +65,13 @@ export function translateRegion(
     ranges: ranges(src, graph.blocks),
     instructions: graph.instructions,
     blocks: graph.blocks.length,
-    calls: graph.blocks.some((b) => b.end === END.CALL && !graph.at.has(b.target)),
+    calls: graph.blocks.some(
+      (b) =>
+        (b.end === END.CALL && !graph.at.has(b.target)) ||
+        (b.end === END.INDIRECT_CALL &&
+          b.candidates.length === 0 &&
+          src.targets(b.vas[b.vas.length - 1] as Va).length > 0),
+    ),
   };
 }
 
