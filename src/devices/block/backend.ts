@@ -73,6 +73,15 @@ export interface BlockBackendOptions {
   readonly owns?: boolean;
 }
 
+/** What is put into a drive. */
+export interface Medium {
+  readonly image: BlockImage;
+  /** For `params`. */
+  readonly name: string;
+  /** Close the image when it is taken out. */
+  readonly owns: boolean;
+}
+
 /** A request being carried out: where its data is to go. */
 interface Job {
   readonly request: BlockRequest;
@@ -84,6 +93,7 @@ interface Job {
 /** One ring with its channel. */
 class Queue {
   alive = true;
+  requests = 0;
   private readonly entry: Uint8Array;
   private scheduled = false;
   channel!: EventChannel;
@@ -100,7 +110,10 @@ class Queue {
   work(): void {
     const { ring } = this;
     do {
-      while (ring.take(this.entry)) this.device.handle(this, decodeRequest(this.abi, this.entry));
+      while (ring.take(this.entry)) {
+        this.requests++;
+        this.device.handle(this, decodeRequest(this.abi, this.entry));
+      }
     } while (ring.moreRequests());
     this.push();
   }
@@ -132,23 +145,81 @@ export class BlockBackend extends BackendDevice {
     indirect: 0,
     sectorsRead: 0,
     sectorsWritten: 0,
+    imageErrors: 0,
+    mediaChanges: 0,
   };
   readonly readOnly: boolean;
   private readonly canDiscard: boolean;
   private readonly flight = new InFlight();
   private queues: Queue[] = [];
   private persistentInUse = false;
+  /** What is in the drive; null: nothing (CD drives only). */
+  private current: BlockImage | null;
+  private owns: boolean;
+  private changing: Promise<void> = Promise.resolve();
 
   constructor(
     host: BackendHost,
     guest: Domain,
     devid: number,
-    readonly image: BlockImage,
+    image: BlockImage | null,
     private readonly options: BlockBackendOptions = {},
   ) {
     super(host, guest, "vbd", devid);
-    this.readOnly = options.readOnly === true || options.cdrom === true || image.readOnly;
-    this.canDiscard = options.discard !== false && !this.readOnly && (image.discardGranularity ?? 0) > 0;
+    this.current = image;
+    this.owns = options.owns === true;
+    this.readOnly = options.readOnly === true || options.cdrom === true || image?.readOnly === true;
+    this.canDiscard = options.discard !== false && !this.readOnly && (image?.discardGranularity ?? 0) > 0;
+  }
+
+  get image(): BlockImage | null {
+    return this.current;
+  }
+  get isCdrom(): boolean {
+    return this.options.cdrom === true;
+  }
+  /** Put something between the device and its image that shows the same content (toolstack/fork-disks.ts). No request may be in flight. */
+  wrapImage(wrap: (image: BlockImage) => BlockImage): void {
+    if (this.current !== null) this.current = wrap(this.current);
+  }
+
+  /**
+   * Another medium, or none (null). The front end learns of it as of a disk that was resized: `sectors`, and the state written anew, which
+   * makes Linux read it again. Requests on the old medium are done first; those that come between find no medium.
+   */
+  changeMedium(medium: Medium | null): Promise<void> {
+    const change = async (): Promise<void> => {
+      if (!this.isCdrom) throw new DeviceError(`disk ${this.devid} is not a CD drive`);
+      if (medium !== null && medium.image.sectorSize !== SECTOR)
+        throw new DeviceError("a CD drive takes media with sectors of 512 bytes only");
+      const old = this.current;
+      const owned = this.owns;
+      this.current = null;
+      await this.flight.drained();
+      if (this.isGone) throw new DeviceError("the drive is gone", ENODEV);
+      this.current = medium?.image ?? null;
+      this.owns = medium?.owns === true;
+      this.metrics.mediaChanges++;
+      const name = medium?.name ?? "";
+      this.host.xs.transaction((t) => {
+        if (!t.exists(`${this.backPath}/state`)) return;
+        t.write(`${this.backPath}/params`, name);
+        if (t.exists(`${this.backPath}/physical-device-path`)) t.write(`${this.backPath}/physical-device-path`, name);
+        const own = `/libxl/${this.guest.domid}/device/vbd/${this.devid}/params`;
+        if (t.exists(own)) t.write(own, name);
+        if (!t.exists(`${this.backPath}/sectors`)) return;
+        t.write(`${this.backPath}/sectors`, this.sectors);
+        t.write(`${this.backPath}/state`, this.state);
+      });
+      if (owned) await old?.close();
+    };
+    const done = this.changing.then(change);
+    this.changing = done.catch(() => {});
+    return done;
+  }
+
+  private get sectors(): number {
+    return this.current?.sectors ?? 0;
   }
 
   // --- nodes ----------------------------------------------------------------------------------------------------------------
@@ -170,18 +241,19 @@ export class BlockBackend extends BackendDevice {
     const put = (name: string, value: string | number): void => t.write(`${this.backPath}/${name}`, value);
     put("feature-flush-cache", 1);
     if (this.canDiscard) {
-      put("discard-granularity", this.image.discardGranularity ?? 0);
+      put("discard-granularity", this.current?.discardGranularity ?? 0);
       put("discard-alignment", 0);
       put("discard-secure", 0);
       put("feature-discard", 1);
     }
     put("feature-barrier", 1);
     put("feature-persistent", this.options.persistent === false ? 0 : 1);
-    put("sectors", this.image.sectors);
+    put("sectors", this.sectors);
     const { cdrom, removable } = this.options;
     put("info", (cdrom ? VDISK_CDROM : 0) | (removable ? VDISK_REMOVABLE : 0) | (this.readOnly ? VDISK_READONLY : 0));
-    put("sector-size", this.image.sectorSize);
-    put("physical-sector-size", this.image.sectorSize);
+    const sectorSize = this.current?.sectorSize ?? SECTOR;
+    put("sector-size", sectorSize);
+    put("physical-sector-size", sectorSize);
   }
 
   protected override connect(): void {
@@ -214,20 +286,29 @@ export class BlockBackend extends BackendDevice {
   }
 
   protected override closed(): void {
-    if (this.options.owns !== true) return;
+    const image = this.current;
+    if (!this.owns || image === null) return;
     const log = (e: unknown): void =>
       this.host.dom0.xen.console.log(`vbd/${this.guest.domid}/${this.devid}: closing the image: ${String(e)}`);
     const close = async (): Promise<void> => {
       await this.flight.drained();
-      if (!this.readOnly) await this.image.flush();
-      await this.image.close();
+      if (!this.readOnly) await image.flush();
+      await image.close();
     };
     close().catch(log);
   }
 
+  /** The rings of this connection: their entries, and requests taken from them. */
+  get rings(): readonly { readonly entries: number; readonly requests: number }[] {
+    return this.queues.map((q) => ({ entries: q.ring.size, requests: q.requests }));
+  }
   /** Requests in flight on the image. */
   get pending(): number {
     return this.flight.count;
+  }
+  /** Settles when all requests taken so far are done on the image. */
+  drained(): Promise<void> {
+    return this.flight.drained();
   }
   /** @internal */
   wake(channel: EventChannel): void {
@@ -267,6 +348,13 @@ export class BlockBackend extends BackendDevice {
       return this.fail(queue, request, operation);
     }
     if (segments.length === 0 && (isRead || operation === BLKIF_OP_WRITE)) return this.fail(queue, request, operation);
+    const { current: image } = this;
+    // An empty drive has no sectors, but nothing to lose either.
+    if (image === null && operation === BLKIF_OP_FLUSH_DISKCACHE && segments.length === 0) {
+      this.metrics.responses++;
+      return queue.respond(request, operation, BLKIF_RSP_OKAY);
+    }
+    if (image === null) return this.fail(queue, request, operation);
     const sectors = this.length(segments);
     if (sectors < 0 || (sectors > 0 && !this.within(request.sector, sectors)))
       return this.fail(queue, request, operation);
@@ -275,7 +363,7 @@ export class BlockBackend extends BackendDevice {
     const job: Job = { request, operation, segments, data };
     let wait: Wait;
     try {
-      wait = this.submit(job);
+      wait = this.submit(image, job);
     } catch (e) {
       return this.imageFailed(queue, job, e);
     }
@@ -283,8 +371,8 @@ export class BlockBackend extends BackendDevice {
     this.inBackground(wait, queue, job);
   }
 
-  private submit(job: Job): Wait {
-    const { image, flight, metrics: m } = this;
+  private submit(image: BlockImage, job: Job): Wait {
+    const { flight, metrics: m } = this;
     const { data, operation } = job;
     const { sector } = job.request;
     switch (operation) {
@@ -351,6 +439,7 @@ export class BlockBackend extends BackendDevice {
   }
 
   private imageFailed(queue: Queue, job: Job, why: unknown): void {
+    this.metrics.imageErrors++;
     this.host.dom0.xen.console.log(
       `vbd/${this.guest.domid}/${this.devid}: I/O error at sector ${job.request.sector}: ${why instanceof Error ? why.message : String(why)}`,
     );
@@ -359,7 +448,8 @@ export class BlockBackend extends BackendDevice {
 
   private discard(queue: Queue, request: BlockRequest): void {
     const { sector, discardSectors: count } = request;
-    if (!this.canDiscard || (request.discardFlag & BLKIF_DISCARD_SECURE) !== 0) {
+    const image = this.current;
+    if (image === null || !this.canDiscard || (request.discardFlag & BLKIF_DISCARD_SECURE) !== 0) {
       return this.fail(queue, request, BLKIF_OP_DISCARD, BLKIF_RSP_EOPNOTSUPP);
     }
     if (!this.within(sector, count)) return this.fail(queue, request, BLKIF_OP_DISCARD);
@@ -367,7 +457,7 @@ export class BlockBackend extends BackendDevice {
     const job: Job = { request, operation: BLKIF_OP_DISCARD, segments: [], data: new Uint8Array(0) };
     let wait: Wait;
     try {
-      wait = this.flight.write(() => this.image.discard(sector, count));
+      wait = this.flight.write(() => image.discard(sector, count));
     } catch (e) {
       return this.imageFailed(queue, job, e);
     }
@@ -379,9 +469,9 @@ export class BlockBackend extends BackendDevice {
 
   /** Does the image have these sectors, on its own sectors' bounds? */
   private within(sector: number, count: number): boolean {
-    const unit = this.image.sectorSize / SECTOR;
+    const unit = (this.current?.sectorSize ?? SECTOR) / SECTOR;
     if (unit > 1 && (sector % unit !== 0 || count % unit !== 0)) return false;
-    return count <= this.image.sectors && sector <= this.image.sectors - count;
+    return count <= this.sectors && sector <= this.sectors - count;
   }
 
   /** Sectors of all segments; −1 where one is not within its page. */

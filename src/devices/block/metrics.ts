@@ -11,4 +11,8 @@ export interface BlockMetrics extends DeviceMetrics {
   indirect: number;
   sectorsRead: number;
   sectorsWritten: number;
+  /** Requests that the image (the host's file) could not carry out. */
+  imageErrors: number;
+  /** Times another medium was put in, or taken out (CD drives). */
+  mediaChanges: number;
 }

@@ -1,65 +1,30 @@
 /**
- * The console daemon's part for one domain: moves bytes between the console ring of a guest and whoever watches it.
+ * The console daemon's part for one domain: moves bytes between the console ring of a guest and whoever watches it. The ring and the port of the first
+ * console are the builder's; there is no handshake.
  */
 import type { Domain } from "../../hypervisor/domain.js";
+import { SharedPages } from "../xenbus/ring.js";
+import { ConsolePort } from "./console-port.js";
 import { ConsoleRing } from "./ring.js";
 
-/** Input that waits for room in the ring; more is refused. */
-const BACKLOG = 64 * 1024;
+const PAGE = 4096;
 
-export class ConsoleBackend {
-  /** Called with what the guest printed. */
-  onOutput: (bytes: Uint8Array) => void = () => {};
-  private readonly ring: ConsoleRing;
+export class ConsoleBackend extends ConsolePort {
   private readonly port: number;
-  private backlog: Uint8Array[] = [];
-  private waiting = 0;
 
+  /** @param page machine address of the ring */
   constructor(
     private readonly dom0: Domain,
     guest: Domain,
     page: number,
     guestPort: number,
   ) {
-    this.ring = new ConsoleRing(dom0.xen.mem, page);
+    super();
     this.port = dom0.events.bindInterdomainHost(guest, guestPort, () => this.kick());
     if (this.port < 0) throw new Error(`console: cannot bind to port ${guestPort} of domain ${guest.domid}`);
-  }
-
-  private kick(): void {
-    const out = this.ring.takeOutput();
-    const moved = this.feed();
-    if (out.length > 0 || moved) this.dom0.events.sendHost(this.port);
-    if (out.length > 0) this.onOutput(out);
-  }
-
-  /** Collect what is in the ring without waiting for an event (the domain has ended). */
-  drain(): void {
-    const out = this.ring.takeOutput();
-    if (out.length > 0) this.onOutput(out);
-  }
-
-  private feed(): boolean {
-    let moved = false;
-    for (;;) {
-      const head = this.backlog[0];
-      if (head === undefined) return moved;
-      const n = this.ring.putInput(head);
-      if (n === 0) return moved;
-      moved = true;
-      this.waiting -= n;
-      if (n < head.length) this.backlog[0] = head.subarray(n);
-      else this.backlog.shift();
-    }
-  }
-
-  /** Type at the console. Returns false where too much is waiting already. */
-  write(bytes: Uint8Array): boolean {
-    if (this.waiting + bytes.length > BACKLOG) return false;
-    this.backlog.push(bytes.slice());
-    this.waiting += bytes.length;
-    if (this.feed()) this.dom0.events.sendHost(this.port);
-    return true;
+    this.connect(new ConsoleRing(new SharedPages(dom0.xen.mem, [page / PAGE])), () => {
+      dom0.events.sendHost(this.port);
+    });
   }
 
   close(): void {

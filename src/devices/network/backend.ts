@@ -61,7 +61,7 @@ export class VifBackend extends BackendDevice {
     host: BackendHost,
     guest: Domain,
     devid: number,
-    private readonly options: VifOptions,
+    readonly options: VifOptions,
   ) {
     super(host, guest, "vif", devid);
   }

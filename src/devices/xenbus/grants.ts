@@ -79,8 +79,7 @@ export class GuestGrants {
   /** Copy from a granted page. `offset + into.length` beyond the page is refused. */
   copyIn(ref: number, offset: number, into: Uint8Array): number {
     if (offset < 0 || offset + into.length > PAGE) return GNTST_general_error;
-    const { u8 } = this.guest.xen.mem;
-    return this.use(ref, false, (page) => into.set(u8.subarray(page + offset, page + offset + into.length)));
+    return this.use(ref, false, (page) => this.guest.xen.mem.readInto(page + offset, into));
   }
   /** Copy to a page granted for writing. */
   copyOut(ref: number, offset: number, bytes: Uint8Array): number {

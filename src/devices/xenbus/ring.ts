@@ -34,8 +34,7 @@ export class SharedPages {
   read(offset: number, into: Uint8Array): void {
     for (let done = 0; done < into.length;) {
       const n = Math.min(into.length - done, PAGE - ((offset + done) & (PAGE - 1)));
-      const a = this.at(offset + done);
-      into.set(this.mem.u8.subarray(a, a + n), done);
+      this.mem.readInto(this.at(offset + done), into.subarray(done, done + n));
       done += n;
     }
   }

@@ -22,6 +22,7 @@ export class OverlayImage implements BlockImage {
     private readonly base: BlockImage,
     private readonly top: BlockImage,
     private readonly map: BlockImage | null,
+    private readonly ownsBase = false,
   ) {
     this.sectors = base.sectors;
     this.sectorSize = base.sectorSize;
@@ -35,8 +36,8 @@ export class OverlayImage implements BlockImage {
   }
 
   /** An overlay that lives as long as this process. */
-  static inMemory(base: BlockImage): OverlayImage {
-    return new OverlayImage(base, new MemoryImage(base.sectors * SECTOR), null);
+  static inMemory(base: BlockImage, ownsBase = false): OverlayImage {
+    return new OverlayImage(base, new MemoryImage(base.sectors * SECTOR), null, ownsBase);
   }
 
   /** An overlay in images; what `map` says is taken up again. */
@@ -104,11 +105,12 @@ export class OverlayImage implements BlockImage {
     if (wait === undefined) this.claim(sector, count);
     else return wait.then(() => this.claim(sector, count));
   }
-  /** Closes what is the overlay's own; the base is its owner's. */
+  /** Closes what is the overlay's own; the base is its owner's, unless it was given away. */
   async close(): Promise<void> {
     await this.flush();
     await this.map?.close();
     await this.top.close();
+    if (this.ownsBase) await this.base.close();
   }
 
   /** Sectors that differ from the base (or were written at least). */

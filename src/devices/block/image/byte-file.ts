@@ -1,0 +1,90 @@
+/**
+ * What an image format stands on: a row of bytes that can be read and written anywhere. Files of Node, a browser's origin-private files and
+ * memory are such; the formats know no platform.
+ *
+ * Bytes beyond the end read as zeros; a write beyond it makes the file longer, with zeros between. As with images: a method that has nothing
+ * to wait for returns nothing, and what was written is safe from a crash of the host after a later `flush` only.
+ */
+export interface ByteFile {
+  /** For messages. */
+  readonly name: string;
+  readonly readOnly: boolean;
+  /** Bytes, now. */
+  size(): number;
+  read(at: number, into: Uint8Array): Promise<void> | void;
+  write(at: number, bytes: Uint8Array): Promise<void> | void;
+  /** Make it so long: zeros are added, or the end is cut off. */
+  resize(size: number): Promise<void> | void;
+  flush(): Promise<void> | void;
+  /** Give this range back to the host; it reads as zeros then. Absent: cannot. */
+  punch?(at: number, length: number): Promise<void> | void;
+  close(): Promise<void> | void;
+}
+
+/** An image is not what it should be, or cannot be used here: one line that begins with its name. */
+export class ImageError extends Error {
+  override readonly name = "ImageError";
+}
+
+const CHUNK = 65536;
+
+/** A file in memory, sparse. */
+export class MemoryFile implements ByteFile {
+  readonly readOnly = false;
+  private length = 0;
+  private readonly chunks = new Map<number, Uint8Array>();
+
+  constructor(
+    readonly name = "memory",
+    content?: Uint8Array,
+  ) {
+    if (content !== undefined) this.write(0, content);
+  }
+  size(): number {
+    return this.length;
+  }
+  private each(
+    start: number,
+    length: number,
+    part: (chunk: number, at: number, done: number, n: number) => void,
+  ): void {
+    for (let done = 0; done < length;) {
+      const at = (start + done) % CHUNK;
+      const n = Math.min(length - done, CHUNK - at);
+      part(Math.floor((start + done) / CHUNK), at, done, n);
+      done += n;
+    }
+  }
+  read(start: number, into: Uint8Array): void {
+    this.each(start, into.length, (chunk, at, done, n) => {
+      const c = this.chunks.get(chunk);
+      if (c === undefined) into.fill(0, done, done + n);
+      else into.set(c.subarray(at, at + n), done);
+    });
+  }
+  write(start: number, bytes: Uint8Array): void {
+    this.each(start, bytes.length, (chunk, at, done, n) => {
+      let c = this.chunks.get(chunk);
+      if (c === undefined) this.chunks.set(chunk, (c = new Uint8Array(CHUNK)));
+      c.set(bytes.subarray(done, done + n), at);
+    });
+    this.length = Math.max(this.length, start + bytes.length);
+  }
+  resize(size: number): void {
+    if (size < this.length) this.punch(size, this.length - size);
+    this.length = size;
+  }
+  flush(): void {}
+  punch(start: number, length: number): void {
+    this.each(start, length, (chunk, at, _done, n) => {
+      if (n === CHUNK) this.chunks.delete(chunk);
+      else this.chunks.get(chunk)?.fill(0, at, at + n);
+    });
+  }
+  close(): void {}
+  bytes(): Uint8Array {
+    const out = new Uint8Array(this.length);
+    this.read(0, out);
+    return out;
+  }
+}
