@@ -10,6 +10,8 @@ let done = false;
 export function engineFlags(): void {
   if (done) return;
   done = true;
+  // One background thread at a time makes good code: with more, the machine's own thread loses its core to them where there are few.
+  setFlagsFromString("--wasm-num-compilation-tasks=1");
   if (Number(process.versions.node.split(".")[0]) < HINTS_BY_DEFAULT) {
     setFlagsFromString("--experimental-wasm-branch-hinting");
   }

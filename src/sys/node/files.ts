@@ -5,47 +5,20 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
-import { parseDisk, unsupportedDisk } from "../../toolstack/config/disk.js";
-import { parseVif } from "../../toolstack/config/vif.js";
-import type { DiskSpec } from "../../toolstack/disks.js";
-import type { DomainSpec, VifSpec } from "../../toolstack/machine.js";
-import { FileImage } from "./file-image.js";
-import { ConfigError, parseDomainConfig, type Action, type DomainConfig } from "../../toolstack/config/index.js";
+import { parseDomainConfig, type DomainConfig } from "../../toolstack/config/index.js";
+import {
+  planDevices,
+  planDomain,
+  type DomainPlan,
+  type PlanDefaults,
+  type PlanPlatform,
+} from "../../toolstack/host/plan.js";
+import type { PathBase } from "../../toolstack/host/platform.js";
+import { InputError } from "./input-error.js";
+import { checkDisk, openDisk } from "./open-disk.js";
 
-/** A mistake of the person who gave the input, in one line. */
-export class InputError extends Error {
-  override readonly name = "InputError";
-}
-
-/** A domain to be made, and what is to be done when it ends. */
-export interface DomainPlan {
-  readonly spec: DomainSpec & { readonly name: string; readonly memoryMiB: number };
-  /** The kernel's file: what a BuildError is about. */
-  readonly kernelPath: string;
-  readonly onPoweroff: Action;
-  readonly onReboot: Action;
-  readonly onCrash: Action;
-  readonly onWatchdog: Action;
-  readonly onSoftReset: Action;
-  readonly cpuWeight: number | undefined;
-  readonly cap: number | undefined;
-  /** One line each. */
-  readonly warnings: readonly string[];
-}
-
-/** What a command line may say over the file's head. */
-export interface PlanDefaults {
-  readonly name?: string | undefined;
-  readonly ramdisk?: string | undefined;
-  readonly cmdline?: string | undefined;
-  readonly memoryMiB?: number | undefined;
-  readonly vcpus?: number | undefined;
-  /** Further disks and network interfaces, as in xl.cfg's lists. */
-  readonly disks?: readonly string[] | undefined;
-  readonly vifs?: readonly string[] | undefined;
-  /** `key=value` settings of xl.cfg, read after the file. */
-  readonly overrides?: readonly string[] | undefined;
-}
+export type { DomainPlan, PlanDefaults };
+export { InputError };
 
 /** MiB of a domain that is started from a kernel. */
 const DEFAULT_MEMORY = 256;
@@ -94,11 +67,16 @@ function asText(bytes: Uint8Array): string | null {
   }
 }
 
-/** A path of a configuration: from the working directory, as xl has it, or else beside the configuration. */
-function resolve(path: string, config: string): string {
-  if (isAbsolute(path) || existsSync(path)) return path;
-  const beside = join(dirname(config), path);
-  return existsSync(beside) ? beside : path;
+/** A path of a configuration: from the caller's folder, as xl has it, or else beside the configuration. */
+export function resolvePath(path: string, base: PathBase): string {
+  if (isAbsolute(path) || /^https?:\/\//.test(path)) return path;
+  const cwd = base.cwd ?? process.cwd();
+  const here = join(cwd, path);
+  if (existsSync(here)) return base.cwd === undefined ? path : here;
+  const source = isAbsolute(base.source) ? base.source : join(cwd, base.source);
+  const beside = join(dirname(source), path);
+  if (existsSync(beside)) return beside;
+  return base.cwd === undefined ? path : here;
 }
 
 /** Reads a configuration or a kernel and all that belongs to it. */
@@ -116,7 +94,12 @@ async function planFromKernel(path: string, kernel: Uint8Array, given: PlanDefau
     throw new InputError(`${given.overrides?.[0] ?? ""}: settings belong to a configuration, and ${path} is a kernel`);
   }
   const ramdisk = given.ramdisk === undefined ? undefined : await readInput(given.ramdisk);
-  const { disks, vifs, warnings } = devicesOf("command line", given.disks ?? [], given.vifs ?? []);
+  const { disks, vifs, warnings } = await planDevices(
+    nodePlans,
+    { source: "command line" },
+    given.disks ?? [],
+    given.vifs ?? [],
+  );
   return {
     spec: {
       name: given.name ?? nameOf(path),
@@ -149,86 +132,15 @@ function nameOf(path: string): string {
   );
 }
 
-/** The bridge name that stands for the machine's NAT to the host's network. */
-const NAT_BRIDGE = "nat";
-
-/** Disks and network interfaces from their specifications (xl-disk-configuration(5), xl-network-configuration(5)). */
-function devicesOf(
-  path: string,
-  disks: readonly string[],
-  vifs: readonly string[],
-): { disks: DiskSpec[]; vifs: VifSpec[]; warnings: string[] } {
-  const warnings: string[] = [];
-  return {
-    disks: disks.map((text) => {
-      const d = parseDisk(text, path);
-      warnings.push(...d.warnings.map((w) => `${path}: warning: ${w}`));
-      const why = unsupportedDisk(d);
-      if (why !== undefined) throw new ConfigError(`${path}: ${why}`);
-      if (d.target === "") throw new ConfigError(`${path}: disk ${d.vdev}: an empty drive is not supported yet`);
-      const file = resolve(d.target, path);
-      if (!existsSync(file)) throw new InputError(`${path}: disk ${d.vdev}: ${file}: no such file`);
-      return {
-        vdev: d.vdev,
-        image: () => FileImage.open(file, { readOnly: d.readOnly }),
-        readOnly: d.readOnly,
-        cdrom: d.cdrom,
-        discard: d.discard,
-        name: file,
-      };
-    }),
-    vifs: vifs.map((text) => {
-      const { warnings: more, bridge, ...vif } = parseVif(text);
-      warnings.push(...more.map((w) => `${path}: warning: ${w}`));
-      return bridge === NAT_BRIDGE ? { ...vif, nat: true as const } : { ...vif, bridge };
-    }),
-    warnings,
-  };
-}
+/** Node's part of reading a configuration. */
+export const nodePlans: PlanPlatform = {
+  resolve: resolvePath,
+  readFile: readInput,
+  openDisk,
+  checkDisk,
+};
 
 /** Reads what a configuration names. Refuses what cannot work, warns of what is not there yet. */
-export async function planFromConfig(path: string, c: DomainConfig, given: PlanDefaults = {}): Promise<DomainPlan> {
-  if (c.type !== "pv") throw new ConfigError(`${path}: type="${c.type}" is not supported yet: only PV domains are`);
-  if (c.kernel === undefined) throw new ConfigError(`${path}: bootloader= is not supported yet: give kernel=`);
-  const warnings = [...c.warnings];
-  const {
-    disks,
-    vifs,
-    warnings: deviceWarnings,
-  } = devicesOf(path, [...c.disk, ...(given.disks ?? [])], [...c.vif, ...(given.vifs ?? [])]);
-  warnings.push(...deviceWarnings);
-  if (c.maxmem > c.memory) warnings.push(`${path}: warning: maxmem= is ignored: the domain has memory=${c.memory}`);
-  if (c.maxvcpus > c.vcpus) warnings.push(`${path}: warning: maxvcpus= is ignored: the domain has ${c.vcpus}`);
-  for (const key of ["pool", "maxGrantFrames", "maxMaptrackFrames", "maxGrantVersion", "maxEventChannels"] as const) {
-    if (c[key] === undefined) continue;
-    const name = key.replace(/[A-Z]/g, (l) => `_${l.toLowerCase()}`);
-    warnings.push(`${path}: warning: ${name}= is ignored: the default holds`);
-  }
-  if (c.cpus.length + c.cpusSoft.length > 0) warnings.push(`${path}: warning: cpus= is ignored: no pinning yet`);
-  const kernelPath = resolve(c.kernel, path);
-  const ramdiskPath = given.ramdisk ?? (c.ramdisk === undefined ? undefined : resolve(c.ramdisk, path));
-  const kernel = await readInput(kernelPath);
-  const ramdisk = ramdiskPath === undefined || ramdiskPath === "" ? undefined : await readInput(ramdiskPath);
-  return {
-    spec: {
-      name: given.name ?? c.name,
-      kernel,
-      memoryMiB: given.memoryMiB ?? c.memory,
-      vcpus: given.vcpus ?? c.vcpus,
-      cmdline: given.cmdline ?? c.cmdline,
-      ...(c.uuid === undefined ? {} : { uuid: c.uuid }),
-      ...(ramdisk === undefined ? {} : { ramdisk }),
-      disks,
-      vifs,
-    },
-    kernelPath,
-    onPoweroff: c.onPoweroff,
-    onReboot: c.onReboot,
-    onCrash: c.onCrash,
-    onWatchdog: c.onWatchdog,
-    onSoftReset: c.onSoftReset,
-    cpuWeight: c.cpuWeight,
-    cap: c.cap,
-    warnings,
-  };
+export function planFromConfig(path: string, c: DomainConfig, given: PlanDefaults = {}): Promise<DomainPlan> {
+  return planDomain(nodePlans, { source: path }, c, given);
 }

@@ -13,4 +13,7 @@ export { realClock, runMachine } from "./run-machine.js";
 export { serveXenStore, type XenStoreSocket } from "./xenstore-socket.js";
 export { serveGdb, type GdbServer, type GdbServerOptions } from "./gdb-server.js";
 export { FileImage, openFileOverlay, type FileImageOptions } from "./file-image.js";
+export { disksClosed, ImageFile } from "./image-file.js";
 export { NodeSockets } from "./nat-sockets.js";
+export { openDisk, checkDisk } from "./open-disk.js";
+export * from "./host/index.js";

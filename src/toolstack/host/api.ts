@@ -69,6 +69,9 @@ export interface HostInfo {
   readonly socket?: string | undefined;
   readonly pid?: number | undefined;
   readonly stateDir?: string | undefined;
+  /** Where domains of other hosts are taken (`migrate`): a socket, a TCP port. */
+  readonly migrationSocket?: string | undefined;
+  readonly migrationPort?: number | undefined;
   readonly sharingFreedMiB: number;
   readonly sharingUsedMiB: number;
 }
@@ -103,6 +106,8 @@ export interface DomainInfo {
   readonly dying: boolean;
   /** SHUTDOWN_*; −1 while it runs. */
   readonly shutdownCode: number;
+  /** KiB that are shared with other domains (copy-on-write). */
+  readonly sharedKiB?: number | undefined;
   readonly cpuTimeNs: number;
   readonly vcpusOnline: number;
   readonly maxVcpus: number;
@@ -150,6 +155,29 @@ export interface DeviceInfo {
   readonly target?: string | undefined;
   readonly cdrom?: boolean | undefined;
   readonly connection?: string | undefined;
+}
+
+/** What a domain's back ends have carried since they were made: the columns of `xl top`. */
+export interface DeviceStats {
+  readonly vifs: readonly {
+    readonly devid: number;
+    /** From the guest's side. */
+    readonly rxBytes: number;
+    readonly rxPackets: number;
+    readonly rxDropped: number;
+    readonly txBytes: number;
+    readonly txPackets: number;
+    readonly txDropped: number;
+  }[];
+  readonly vbds: readonly {
+    readonly devid: number;
+    /** Requests that had to wait (BlkBack's `oo_req`). */
+    readonly outOfRequests: number;
+    readonly reads: number;
+    readonly writes: number;
+    readonly sectorsRead: number;
+    readonly sectorsWritten: number;
+  }[];
 }
 
 export interface PoolInfo {
@@ -243,6 +271,8 @@ export interface HostApi {
   poolMoveDomain(ref: DomainRef, pool: string): Promise<void>;
 
   listDevices(ref: DomainRef, kind: DeviceInfo["kind"]): Promise<readonly DeviceInfo[]>;
+  /** Counters of a domain's back ends; a host without them leaves it out, and `xl top` shows zeros. */
+  deviceStats?(ref: DomainRef): Promise<DeviceStats>;
   /** Specifications in xl's own grammar. */
   attachDisk(ref: DomainRef, spec: string, cwd?: string): Promise<void>;
   detachDisk(ref: DomainRef, vdev: string, force?: boolean): Promise<void>;
