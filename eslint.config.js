@@ -11,9 +11,10 @@ const rooms = {
   devices: ["abi", "machine", "hypervisor", "xenstore"],
   toolstack: ["abi", "machine", "hypervisor", "xenstore", "devices"],
   api: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack"],
-  sys: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api"],
-  cli: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api", "sys"],
-  web: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api", "sys"],
+  inspect: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api"],
+  sys: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api", "inspect"],
+  cli: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api", "sys", "inspect"],
+  web: ["abi", "machine", "hypervisor", "xenstore", "devices", "toolstack", "api", "sys", "inspect"],
 };
 
 const noNode = {

@@ -1,11 +1,22 @@
 // Virtual disks of whole machines: Debian's xen-blkfront and GRUB's own driver on our back end.
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { BlockBackend, MemoryImage, OverlayImage, SECTOR } from "../src/devices/block/index.js";
+import {
+  BlockBackend,
+  createQcow2,
+  MemoryFile,
+  MemoryImage,
+  OverlayImage,
+  Qcow2Image,
+  SECTOR,
+} from "../src/devices/block/index.js";
 import { FileImage } from "../src/sys/node/file-image.js";
+import { disksClosed, openDisk } from "../src/sys/node/index.js";
+import { parseDisk } from "../src/toolstack/config/disk.js";
+import { changeMedium } from "../src/toolstack/disks.js";
 import type { RunningDomain } from "../src/toolstack/machine.js";
 import { debianFile, Host, LIMIT, missing, TEST_LIMIT } from "./machine/harness.js";
 
@@ -178,6 +189,155 @@ describe.skipIf(absent !== "")(`Debian with virtual disks${absent}`, () => {
     host.machine.runSlice(1);
     host.machine.xen.frames.audit();
   });
+});
+
+/** A file on a host whose disk is full from some point on. */
+class FullFile extends MemoryFile {
+  limit = Infinity;
+  override write(at: number, bytes: Uint8Array): void {
+    if (at + bytes.length > this.limit) throw new Error("ENOSPC: no space left on device, write");
+    super.write(at, bytes);
+  }
+}
+
+describe.skipIf(absent !== "")(`Debian with many kinds of disks${absent}`, () => {
+  const dir = mkdtempSync(join(tmpdir(), "xenolith-kinds-"));
+  const host = new Host({ memoryMiB: 400 });
+  afterAll(() => {
+    host.close();
+    rmSync(dir, { recursive: true });
+  });
+  const blocks = (path: string): number => statSync(path).blocks * 512;
+  const open = (spec: string) => {
+    const d = parseDisk(spec);
+    return () => openDisk(d, d.target);
+  };
+
+  it(
+    "uses several rings of several pages, frees what is discarded, changes CDs, and lives with a host that fails",
+    {
+      timeout: 4 * TEST_LIMIT,
+    },
+    async () => {
+      const content = pattern(24 * MiB);
+      const [base, over, plain, short] = ["base.img", "over.qcow2", "plain.img", "short.img"].map((n) =>
+        join(dir, n),
+      ) as [string, string, string, string];
+      writeFileSync(base, content);
+      writeFileSync(plain, pattern(16 * MiB));
+      writeFileSync(short, pattern(4 * MiB));
+      const full = new FullFile("full.qcow2");
+      await createQcow2(full, { size: 16 * MiB });
+      const limited = await Qcow2Image.open(full);
+      // A shell at once, which loads the driver with parameters of its own.
+      const g = await host.debian("cloud", "quiet rdinit=/bin/sh", {
+        memoryMiB: 256,
+        vcpus: 4,
+        disks: [
+          { vdev: "xvda", image: open(`${base},raw,xvda,w,overlay=${over}`), name: over, queues: 4 },
+          { vdev: "xvdb", image: open(`${plain},raw,xvdb,w`), name: plain },
+          { vdev: "xvdc", image: null, cdrom: true },
+          { vdev: "xvdd", image: limited },
+          { vdev: "xvde", image: open(`${short},raw,xvde,w`), name: short },
+        ],
+      });
+      await g.expect(/# (?:\x1b\[6n)?$/);
+      const start = [
+        "export PATH=/bin:/sbin",
+        "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /tmp",
+        "stty cols 500",
+        "insmod /lib/modules/$(uname -r)/xen-blkfront.ko max_ring_page_order=1 max_queues=4 max_indirect_segments=16",
+        "PS1=xenolith:'# '",
+      ];
+      for (const line of start) g.type(`${line}\n`);
+      await g.shell(LIMIT);
+      const xvda = device(g.running, 51712);
+      const front = (devid: number, n: string): string | null =>
+        host.machine.xs.read(`/local/domain/${g.domid}/device/vbd/${devid}/${n}`);
+      for (const devid of [51712, 51728, 51744, 51760, 51776]) await connected(host, g.domid, devid);
+
+      // Four rings, one for each vCPU, of two pages; all of them carry requests.
+      expect([front(51712, "ring-page-order"), front(51712, "multi-queue-num-queues")]).toEqual(["1", "4"]);
+      expect(front(51728, "multi-queue-num-queues")).toBeNull();
+      expect(xvda.rings.map((r) => r.entries)).toEqual([64, 64, 64, 64]);
+      expect(await g.sh("md5sum </dev/xvda")).toContain(md5(content));
+      await g.sh(
+        "for c in 0 1 2 3; do taskset $((1 << c)) dd if=/dev/zero of=/dev/xvda bs=64k count=40 seek=$((c * 80)) conv=notrunc oflag=direct 2>/dev/null & done; wait; sync",
+      );
+      for (let c = 0; c < 4; c++) content.fill(0, c * 80 * 65536, (c * 80 + 40) * 65536);
+      expect(await g.sh("echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/xvda")).toContain(md5(content));
+      expect(xvda.rings.filter((r) => r.requests >= 20)).toHaveLength(4);
+      expect(xvda.metrics.errors).toBe(0);
+
+      // Discard makes holes in the host's file.
+      const before = blocks(plain);
+      expect(before).toBeGreaterThanOrEqual(16 * MiB);
+      expect(await g.sh("blkdiscard -o 4194304 -l 8388608 /dev/xvdb && echo discarded")).toContain("discarded");
+      if (device(g.running, 51728).metrics.discards > 0) expect(before - blocks(plain)).toBeGreaterThanOrEqual(8 * MiB);
+      expect(
+        await g.sh(
+          "dd if=/dev/xvdb bs=1M skip=4 count=8 2>/dev/null | tr -d '\\0' | wc -c; dd if=/dev/xvdb bs=1M count=4 2>/dev/null | md5sum",
+        ),
+      ).toMatch(new RegExp(`^0\n${md5(pattern(16 * MiB).subarray(0, 4 * MiB))}`));
+
+      // An empty drive, a CD, another one, none.
+      const changed = async (medium: { image: MemoryImage; name: string } | null): Promise<void> => {
+        await waitFor(host, changeMedium(g.running.devices, "xvdc", medium), "the change of the CD");
+      };
+      expect(await g.sh("cat /sys/block/xvdc/size /sys/block/xvdc/ro; dd if=/dev/xvdc count=1 2>&1 | head -1")).toMatch(
+        /^0\n1\n0\+0 records in/,
+      );
+      const [one, two] = [pattern(3 * MiB), pattern(5 * MiB).map((b) => b ^ 0xff)];
+      await changed({ image: MemoryImage.from(one, true), name: "/isos/one.iso" });
+      expect(await g.sh("cat /sys/block/xvdc/size; md5sum </dev/xvdc")).toMatch(new RegExp(`^6144\n${md5(one)}`));
+      expect(host.machine.xs.read("/local/domain/0/backend/vbd/1/51744/params")).toBe("/isos/one.iso");
+      await changed({ image: MemoryImage.from(two, true), name: "/isos/two.iso" });
+      expect(await g.sh("cat /sys/block/xvdc/size; md5sum </dev/xvdc")).toMatch(new RegExp(`^10240\n${md5(two)}`));
+      expect(await g.sh("dd if=/dev/zero of=/dev/xvdc count=1")).toContain("Operation not permitted");
+      await changed(null);
+      expect(await g.sh("cat /sys/block/xvdc/size")).toContain("0\n");
+      expect(device(g.running, 51744).metrics.mediaChanges).toBe(3);
+      await expect(changeMedium(g.running.devices, "xvdb", null)).rejects.toThrow("not a CD drive");
+
+      // No space on the host: an error for the guest, and only while it lasts.
+      await g.sh("dd if=/dev/urandom of=/tmp/r bs=64k count=32 2>/dev/null");
+      full.limit = full.size() + 5 * 65536;
+      expect(await g.sh("dd if=/tmp/r of=/dev/xvdd bs=64k conv=fsync 2>&1; echo status $?")).toMatch(
+        /(I\/O error|No space left)[^]*status 1/,
+      );
+      expect(device(g.running, 51760).metrics.imageErrors).toBeGreaterThan(0);
+      full.limit = Infinity;
+      expect(await g.sh("dd if=/tmp/r of=/dev/xvdd bs=64k conv=fsync 2>&1; echo status $?")).toContain("status 0");
+      expect(
+        await g.sh(
+          "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/xvdd bs=64k count=32 2>/dev/null | cmp - /tmp/r && echo same",
+        ),
+      ).toContain("same");
+
+      // A file that somebody has cut off: its part that is there is read, the rest is an error.
+      truncateSync(short, MiB);
+      expect(
+        await g.sh(
+          "dd if=/dev/xvde bs=64k count=16 2>/dev/null | md5sum; dd if=/dev/xvde of=/dev/null bs=64k skip=32 count=1 2>&1; echo status $?",
+        ),
+      ).toMatch(new RegExp(`^${md5(pattern(MiB))}[^]*I/O error[^]*status 1`));
+      // One that was removed goes on to its end.
+      rmSync(plain);
+      expect(await g.sh("dd if=/tmp/r of=/dev/xvdb bs=64k conv=fsync 2>&1; echo status $?")).toContain("status 0");
+
+      g.running.destroy();
+      expect(await disksClosed()).toBe(true);
+      // The overlay lasts; its base is as it was.
+      expect(md5(readFileSync(base))).toBe(md5(pattern(24 * MiB)));
+      const again = await open(`${base},raw,xvda,w,overlay=${over}`)();
+      const seen = new Uint8Array(24 * MiB);
+      await again.read(0, seen);
+      await again.close();
+      expect(md5(seen)).toBe(md5(content));
+      host.machine.runSlice(1);
+      host.machine.xen.frames.audit();
+    },
+  );
 });
 
 const noGrub = missing(debianFile("grub-x86_64-xen.bin"));

@@ -1,4 +1,4 @@
-// Domain control operations (numbers only).
+// Domain control operations: numbers, and the structures that saved domains carry.
 // Source: <xen/domctl.h>. Layout: 64-bit x86. abi.test.ts compares every line with the headers.
 
 export const XEN_DOMCTL_INTERFACE_VERSION = 0x15;
@@ -241,3 +241,24 @@ export const XEN_DOMCTL_gdbsx_guestmemio = 1000;
 export const XEN_DOMCTL_gdbsx_pausevcpu = 1001;
 export const XEN_DOMCTL_gdbsx_unpausevcpu = 1002;
 export const XEN_DOMCTL_gdbsx_domstatus = 1003;
+
+/** struct xen_domctl_ext_vcpucontext */
+export const xen_domctl_ext_vcpucontext = {
+  size: 64,
+  vcpu: 0, // uint32_t
+  size_: 4, // .size: uint32_t
+  syscall32_callback_eip: 8, // uint64_t
+  sysenter_callback_eip: 16, // uint64_t
+  syscall32_callback_cs: 24, // uint16_t
+  sysenter_callback_cs: 26, // uint16_t
+  syscall32_disables_events: 28, // uint8_t
+  sysenter_disables_events: 29, // uint8_t
+} as const;
+
+/** struct xen_domctl_vcpu_msr */
+export const xen_domctl_vcpu_msr = {
+  size: 16,
+  index: 0, // uint32_t
+  reserved: 4, // uint32_t
+  value: 8, // uint64_t
+} as const;

@@ -36,6 +36,8 @@ export interface RunOptions {
   readonly timeoutMs?: number | undefined;
   /** Longest time without a look at the host's events. */
   readonly sliceMs?: number | undefined;
+  /** Longest sleep of an idle machine; longer than the default only where all input wakes the run. */
+  readonly sleepMs?: number | undefined;
   /** Asked between slices: is it over? Default: every domain has shut down. */
   readonly until?: (() => boolean) | undefined;
 }
@@ -58,7 +60,7 @@ export function allShutDown(machine: Drivable): boolean {
 }
 
 export function drive(machine: Drivable, loop: HostLoop, options: RunOptions = {}): Run {
-  const { signal, timeoutMs = Infinity, sliceMs = SLICE_MS } = options;
+  const { signal, timeoutMs = Infinity, sliceMs = SLICE_MS, sleepMs = SLEEP_MS } = options;
   const until = options.until ?? (() => allShutDown(machine));
   const deadline = loop.now() + timeoutMs;
   let cancelSleep: (() => void) | null = null;
@@ -85,7 +87,7 @@ export function drive(machine: Drivable, loop: HostLoop, options: RunOptions = {
         if (until()) return finish("ended");
         // Timers of hosts have a resolution of a millisecond: what is due sooner is waited for awake.
         if (idle < 1) loop.soon(step);
-        else cancelSleep = loop.later(step, Math.max(1, Math.min(Math.floor(idle), SLEEP_MS, left)));
+        else cancelSleep = loop.later(step, Math.max(1, Math.min(Math.floor(idle), sleepMs, left)));
       } catch (e) {
         signal?.removeEventListener("abort", wake);
         reject(e instanceof Error ? e : new Error(String(e)));

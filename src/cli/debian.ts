@@ -1,6 +1,6 @@
 /**
  * `xenolith debian`: Debian's own kernel and busybox, fetched once through apt into `.cache/debian`. Where that cannot be, one of the
- * project's own guests is run in their place, and why is said.
+ * project's own guests is run in their place, and why is said. `--system`: a whole Debian on a virtual disk, built once from packages.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -17,17 +17,23 @@ export interface DebianGuest {
   readonly ramdisk?: string;
 }
 
-/** Runs the set-up script with its progress on stderr. Null: all is there; else why not. */
-function setUp(): string | null {
-  const script = `${root}tools/setup-debian.mjs`;
-  if (!existsSync(script)) return "tools/setup-debian.mjs is not part of this installation";
+/** A Debian on a disk: `disk` and `vif` as in xl.cfg. */
+export interface DebianSystem extends Required<DebianGuest> {
+  readonly cmdline: string;
+  readonly disk: string;
+  readonly vif: string;
+}
+
+/** Runs a set-up script with its progress on stderr. Null: all is there; else why not. */
+function setUp(name: string): string | null {
+  const script = `${root}tools/${name}.mjs`;
+  if (!existsSync(script)) return `tools/${name}.mjs is not part of this installation`;
   // Its progress goes to our stderr (descriptor 2), its own last word is read.
   const r = spawnSync(process.execPath, [script], { stdio: ["ignore", 2, "pipe"], encoding: "utf8" });
   if (r.status === 0) return null;
   const lines = (r.stderr ?? "").trim().split("\n");
-  const said =
-    lines.find((l) => l.startsWith("setup-debian: ")) ?? lines.find((l) => /Error/.test(l)) ?? lines.at(-1) ?? "";
-  return said.replace(/^setup-debian: /, "") || "tools/setup-debian.mjs failed";
+  const said = lines.find((l) => l.startsWith(`${name}: `)) ?? lines.find((l) => /Error/.test(l)) ?? lines.at(-1) ?? "";
+  return said.replace(`${name}: `, "") || `tools/${name}.mjs failed`;
 }
 
 /** A machine that has never asked for apt's package lists: ask, where we may. */
@@ -38,12 +44,35 @@ function refreshLists(say: (line: string) => void): boolean {
   return r.status === 0;
 }
 
+/** The same, with fresh package lists where that is what was wrong. */
+function setUpFresh(name: string, say: (line: string) => void): string | null {
+  const why = setUp(name);
+  return why !== null && /apt-get update|cannot download/.test(why) && refreshLists(say) ? setUp(name) : why;
+}
+
+/** Finds or builds the disk. What a domain writes to it goes to an overlay beside it: remove that to begin anew. */
+export function prepareDebianSystem(say: (line: string) => void): DebianSystem {
+  const dir = `${root}.cache/debian/disk/`;
+  const image = `${dir}debian.img`;
+  const why = setUpFresh("setup-debian-disk", say);
+  if (!existsSync(image)) throw new InputError(`no Debian disk: ${why ?? "it is missing"}`);
+  if (why !== null)
+    say(`xenolith: the Debian disk could not be built anew (${why}): using the one in .cache/debian/disk`);
+  return {
+    name: "debian",
+    kernel: `${dir}vmlinuz`,
+    ramdisk: `${dir}initrd.img`,
+    cmdline: `root=/dev/xvda ro ${DEBIAN_CMDLINE} quiet`,
+    disk: `${image},raw,xvda,rw,overlay=${dir}debian.qcow2`,
+    vif: "bridge=nat",
+  };
+}
+
 /** Finds or fetches the guest. */
 export function prepareDebian(generic: boolean, say: (line: string) => void): DebianGuest {
   const kernel = `${root}.cache/debian/vmlinuz-${generic ? "generic" : "cloud"}`;
   const ramdisk = `${root}.cache/debian/initramfs.cpio.gz`;
-  let why = setUp();
-  if (why !== null && /apt-get update|cannot download/.test(why) && refreshLists(say)) why = setUp();
+  const why = setUpFresh("setup-debian", say);
   if (existsSync(kernel) && existsSync(ramdisk)) {
     if (why !== null) say(`xenolith: Debian's packages could not be looked at (${why}): using those in .cache/debian`);
     return { name: "debian", kernel, ramdisk };

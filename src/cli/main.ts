@@ -8,10 +8,12 @@ import type { EngineKind } from "../machine/cpu/cpu.js";
 import { engineFlags, InputError, loadDomain, realClock, type DomainPlan } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import { ConfigError } from "../toolstack/config/index.js";
-import { DEBIAN_CMDLINE, prepareDebian } from "./debian.js";
+import { hostCommands } from "./host/commands.js";
+import { DEBIAN_CMDLINE, prepareDebian, prepareDebianSystem } from "./debian.js";
 import { Output } from "./output.js";
 import { Session, type SessionResult } from "./session.js";
 import { writeSymbols } from "./symbols.js";
+import { webCommand } from "./web.js";
 import { STATUS_INPUT, STATUS_INTERNAL, STATUS_OK } from "./status.js";
 import { parseTraceList, TraceListError, TRACE_KINDS } from "./trace-format.js";
 
@@ -42,6 +44,7 @@ interface MachineFlags {
 
 interface DebianFlags extends MachineFlags {
   readonly generic: boolean;
+  readonly system: boolean;
   readonly run?: string;
 }
 
@@ -52,6 +55,8 @@ const version = (): string => {
 
 /** Runs the command; the result is the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
+  // xl has a syntax of its own: everything after its name is its.
+  if (argv[0] === "xl") return (await import("./xl/entry.js")).main(argv.slice(1));
   engineFlags();
   let status = STATUS_OK;
   const program = new Command("xenolith")
@@ -75,9 +80,23 @@ export async function main(argv: readonly string[]): Promise<number> {
       .command("debian")
       .description("boot Debian's own kernel to a busybox shell (fetches the packages the first time)")
       .option("--generic", "the generic kernel instead of the cloud kernel", false)
+      .option(
+        "--system",
+        "a whole Debian on a virtual disk (systemd, sshd; root, password xenolith), built the first time",
+        false,
+      )
       .option("--run <command>", "run one shell command in the guest, then power off"),
   ).action(async (flags: DebianFlags) => {
     if (flags.run?.includes('"') === true) throw new InputError('--run: a command here holds no ": use single quotes');
+    if (flags.system) {
+      if (flags.generic || flags.run !== undefined) throw new InputError("--system goes without --generic and --run");
+      const { name, kernel, ramdisk, cmdline, disk, vif } = prepareDebianSystem((line) =>
+        process.stderr.write(`${line}\n`),
+      );
+      const given = { name, ramdisk, cmdline, ...flags, disk: [disk, ...(flags.disk ?? [])], vif: flags.vif ?? [vif] };
+      status = await runPlans(await plansFrom([kernel], given), given);
+      return;
+    }
     const guest = prepareDebian(flags.generic, (line) => process.stderr.write(`${line}\n`));
     const run = flags.run === undefined ? "" : ` run="${flags.run}"`;
     const given: MachineFlags =
@@ -96,6 +115,15 @@ export async function main(argv: readonly string[]): Promise<number> {
     .action(async (kernel: string, flags: { output: string; map: boolean }) => {
       await writeSymbols(kernel, flags.output, flags.map);
     });
+
+  program.command("xl").description("Xen's xl, as the command `xl` is it: xenolith xl help").allowUnknownOption();
+
+  hostCommands(program, version(), (code) => {
+    status = code;
+  });
+  webCommand(program, (code) => {
+    status = code;
+  });
 
   try {
     await program.parseAsync([...argv], { from: "user" });

@@ -16,6 +16,7 @@ import type { Domain } from "../hypervisor/domain.js";
 import type { Clock } from "../machine/clock.js";
 import type { EngineKind } from "../machine/cpu/cpu.js";
 import {
+  disksClosed,
   InputError,
   NodeSockets,
   runMachine,
@@ -170,6 +171,9 @@ export class Session {
       return this.result(end, (performance.now() - begin) / 1000);
     } finally {
       this.close();
+      for (const { running } of this.slots) if (running !== null && !running.domain.dying) running.destroy();
+      // What formats keep in memory of their tables is in the files before the process ends.
+      if (!(await disksClosed())) this.say("xenolith: a disk image was not closed in time");
     }
   }
 

@@ -35,6 +35,7 @@ export class Terminal {
   constructor(
     private readonly input: TerminalInput,
     private readonly events: TerminalEvents,
+    private readonly detachKey: number = DETACH_KEY,
   ) {
     this.interactive = input.isTTY === true && input.setRawMode !== undefined;
   }
@@ -86,7 +87,7 @@ export class Terminal {
   private readonly onEnd = (): void => {};
 
   private readonly onData = (chunk: Uint8Array): void => {
-    const detach = this.interactive ? chunk.indexOf(DETACH_KEY) : -1;
+    const detach = this.interactive ? chunk.indexOf(this.detachKey) : -1;
     this.feed(detach < 0 ? chunk : chunk.subarray(0, detach));
     if (detach >= 0) this.events.onDetach();
   };

@@ -17,6 +17,8 @@ export interface TraceRecord {
   readonly args: Readonly<Record<string, number | string | boolean>>;
   /** Result where there is one. */
   readonly result?: number;
+  /** Nanoseconds it took, where it was measured (hypercalls). */
+  readonly duration?: number;
 }
 
 /**

@@ -61,8 +61,23 @@ export interface XenOptions {
   readonly commandLine?: string;
   /** Show what unprivileged guests write with console_io (default: yes). */
   readonly guestConsole?: boolean;
+  /** The CPU's budgets are exact and time is virtual: host input enters at rounds that are counted, and the machine can stand still anywhere. */
+  readonly exact?: boolean;
   /** Host milliseconds, for the length of a slice. */
   readonly hostNow?: () => number;
+}
+
+/** A vCPU's turn on a pCPU that was interrupted. */
+interface Visit {
+  readonly v: Vcpu;
+  readonly pcpu: number;
+  readonly start: number;
+  readonly grain: number;
+  /** What is left of its budget, and when it should have ended. */
+  readonly left: number;
+  readonly end: number;
+  /** Between two instructions, and not after an exit: nothing is looked at before it goes on. */
+  readonly middle: boolean;
 }
 
 export interface DomainConfig {
@@ -107,6 +122,15 @@ export class Xen {
   /** Host operations whose completion the machine waits for: virtual time does not jump while there are any. */
   hostBusy = 0;
 
+  readonly exact: boolean;
+  /** Exact mode: rounds of work done so far, and who is told of each before it begins, to bring host input. */
+  rounds = 0;
+  onRound: ((round: number) => void) | null = null;
+  /** Exact mode: freeze once so many instructions have been retired by all (`cpu.retired`). */
+  freezeAt = Infinity;
+  private visit: Visit | null = null;
+  private thawed = false;
+
   private readonly hostNow: () => number;
   private readonly shutdownSinks = new Set<(domain: Domain, code: number) => void>();
   private readonly natives: Domain[] = [];
@@ -130,6 +154,7 @@ export class Xen {
     options: XenOptions = {},
   ) {
     this.hostNow = options.hostNow ?? Date.now;
+    this.exact = options.exact ?? false;
     this.commandLine = options.commandLine ?? "";
     this.guestConsole = options.guestConsole ?? true;
     this.guest = new GuestAccess(cpu, mem);
@@ -138,6 +163,13 @@ export class Xen {
     this.frames.types.onGrantEntryLost = (owner) => {
       const v = this.current;
       if (v !== null && v.domain.mm.id === owner && !v.domain.shuttingDown) injectException(v, GP, 0);
+    };
+    // Between grains, when the registers that the log shows are all in their places.
+    this.frames.sharing.onExhausted = (owner) => {
+      this.post(() => {
+        for (const d of this.domains.values())
+          if (d.mm?.id === owner) d.crash("no memory left for a page of its own where it writes a shared one");
+      });
     };
     this.scheduler = createScheduler(this, options.scheduler);
     this.handlers = handlerTable();
@@ -354,9 +386,22 @@ export class Xen {
   runSlice(maxMs: number): number {
     const { clock, timers, scheduler } = this;
     this.sliceEnd = this.hostNow() + maxMs;
+    if (this.visit !== null && !this.continueVisit()) return Infinity;
     for (;;) {
+      if (this.exact) {
+        // Host input enters where nothing else is under way, so that its place can be told by counting rounds.
+        if (this.hostBusy > this.posted.length) return 1e6;
+        const pending = this.hostPending;
+        this.drainHost();
+        if (pending) {
+          this.rounds++;
+          if (this.hostNow() >= this.sliceEnd) return 0;
+          continue;
+        }
+        this.onRound?.(this.rounds);
+      }
       this.drainHost();
-      let now = clock.now();
+      const now = clock.now();
       if (timers.next() <= now) this.counters.timersFired += timers.runDue(now);
       let busy = 0;
       for (let p = 0; p < scheduler.pcpus; p++) {
@@ -373,44 +418,91 @@ export class Xen {
         if (this.hostBusy > 0) return 1e6;
         if (next === Infinity) return Infinity;
         clock.idleUntil(next);
+        this.rounds++;
         if (this.hostNow() >= this.sliceEnd) return 0;
         continue;
       }
-      for (let p = 0; p < scheduler.pcpus; p++) {
-        now = clock.now();
-        // What another pCPU did in this round may have stopped this one's vCPU.
-        if (scheduler.needsSchedule(p)) scheduler.schedule(p, now);
-        const unit = scheduler.current(p);
-        if (unit === null) continue;
-        this.runVcpu(unit.vcpu, p, now, busy > 1 ? GRAIN_SHARED : GRAIN_ALONE);
-      }
+      if (!this.runRound(0, busy > 1 ? GRAIN_SHARED : GRAIN_ALONE)) return Infinity;
       if (this.hostNow() >= this.sliceEnd) return 0;
     }
   }
 
-  private runVcpu(v: Vcpu, pcpu: number, start: number, grain: number): void {
+  /** Each pCPU from `first` on has its turn; false: the machine was frozen meanwhile. */
+  private runRound(first: number, grain: number): boolean {
+    const { clock, scheduler } = this;
+    for (let p = first; p < scheduler.pcpus; p++) {
+      const now = clock.now();
+      // What another pCPU did in this round may have stopped this one's vCPU.
+      if (scheduler.needsSchedule(p)) scheduler.schedule(p, now);
+      const unit = scheduler.current(p);
+      if (unit === null) continue;
+      this.runVcpu(unit.vcpu, p, now, grain);
+      if (this.visit !== null) return false;
+    }
+    this.rounds++;
+    return true;
+  }
+
+  // --- standing still -------------------------------------------------------------------------------------------------------------
+
+  /** The machine stands still in the middle of a vCPU's turn. */
+  get frozen(): boolean {
+    return this.visit !== null;
+  }
+  /** Go on at the next slice, as if nothing had been. */
+  thaw(): void {
+    this.thawed = true;
+  }
+  /** The rest of the turn and of the round that were interrupted; false: frozen still, or again. */
+  private continueVisit(): boolean {
+    const { visit } = this;
+    if (visit === null) return true;
+    if (!this.thawed) return false;
+    this.thawed = false;
+    this.visit = null;
+    this.runVcpu(visit.v, visit.pcpu, visit.start, visit.grain, visit);
+    return this.visit === null && this.runRound(visit.pcpu + 1, visit.grain);
+  }
+
+  /** `from`: a turn that was interrupted. */
+  private runVcpu(v: Vcpu, pcpu: number, start: number, grain: number, from: Visit | null = null): void {
     const { cpu, clock, timers, scheduler, counters } = this;
+    if (from?.middle === false && (scheduler.needsSchedule(pcpu) || this.current !== v || timers.next() < from.end)) {
+      return;
+    }
     const rate = clock.virtual ? 1 : this.rate;
     let left = grain;
     const due = timers.next() - start;
     if (due * rate < left) left = Math.max(200, Math.ceil(due * rate));
-    const end = Math.min(start + left / rate, timers.next());
+    let end = Math.min(start + left / rate, timers.next());
+    if (from !== null) ({ left, end } = from);
     this.grainEnd = end;
-    this.switchTo(v);
+    if (from === null) this.switchTo(v);
     // Coming back may have ended it (no failsafe callback).
     if (v.domain.shuttingDown) return;
     let spent = 0;
+    let middle = from?.middle === true;
     const { debug } = v.domain;
     while (left > 0) {
-      if (debug === null || !debug.quiet(v)) {
+      if (!middle && (debug === null || !debug.quiet(v))) {
         if (!deliverPending(v)) break;
       }
+      middle = false;
       const before = cpu.retired;
-      const reason = debug === null ? cpu.run(left) : debug.run(v, left);
+      const want = Math.min(left, this.freezeAt - before);
+      const reason = debug === null ? cpu.run(want) : debug.run(v, want);
       const n = cpu.retired - before;
       counters.runs++;
       counters.instructions += n;
       spent += n;
+      if (this.exact && (reason === Exit.BREAK || (reason === Exit.BUDGET && n < left))) {
+        // A stop for a debugger's sake: the guest has done nothing that takes time.
+        left -= n;
+        middle = true;
+        if (cpu.retired < this.freezeAt && debug?.after(v, reason) !== true) continue;
+        this.visit = { v, pcpu, start, grain, left, end, middle };
+        return;
+      }
       left -= n + EXIT_COST;
       clock.retire(EXIT_COST);
       switch (reason) {
@@ -432,6 +524,7 @@ export class Xen {
           break;
         case Exit.PAUSE:
           if (grain === GRAIN_SHARED) left = 0;
+          if (this.hostPending) this.drainHost();
           break;
         case Exit.BUDGET:
           if (this.hostPending) this.drainHost();
@@ -441,7 +534,10 @@ export class Xen {
         default:
           v.domain.crash(`unexpected exit ${reason} of the CPU`);
       }
-      if (debug !== null && debug.after(v, reason)) break;
+      if (debug !== null && debug.after(v, reason)) {
+        if (this.exact) this.visit = { v, pcpu, start, grain, left, end, middle };
+        break;
+      }
       // The vCPU may have blocked or been stopped, or a timer may have come nearer than this grain's end.
       if (scheduler.needsSchedule(pcpu) || this.current !== v || timers.next() < end) break;
     }

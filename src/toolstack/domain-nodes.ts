@@ -126,7 +126,11 @@ export function removeDomainNodes(xs: XenStoreClient, domid: number, uuid: strin
       t.rm(path);
       for (let p = parentOf(path); p !== "/local/domain/0" && t.list(p)?.length === 0; p = parentOf(p)) t.rm(p);
     }
-    t.rm(`/vm/${uuid}`);
+    // A copy of it that was restored on this host has the same UUID.
+    const shared = (t.list("/local/domain") ?? []).some(
+      (id) => id !== String(domid) && t.read(`/local/domain/${id}/vm`) === `/vm/${uuid}`,
+    );
+    if (!shared) t.rm(`/vm/${uuid}`);
     t.rm(domainPath(domid));
     t.rm(`/libxl/${domid}`);
   });

@@ -1,7 +1,7 @@
 /**
  * A machine with the hypervisor on it and the native domain 0, ready for domains: what the command line and library users drive.
  */
-import { SHUTDOWN_crash } from "../abi/sched.js";
+import { SHUTDOWN_crash, SHUTDOWN_suspend } from "../abi/sched.js";
 import type { BlockBackend } from "../devices/block/index.js";
 import { ConsoleBackend } from "../devices/console/backend.js";
 import {
@@ -20,6 +20,7 @@ import { fillHypercallPage } from "../hypervisor/traps/hypercall-page.js";
 import { Xen } from "../hypervisor/xen.js";
 import { RealClock, type Clock } from "../machine/clock.js";
 import { Cpu, type EngineKind } from "../machine/cpu/cpu.js";
+import { ENGINE_END } from "../machine/layout.js";
 import { PhysMem } from "../machine/memory.js";
 import { XenStoreClient } from "../xenstore/client.js";
 import type { XenStoreServer } from "../xenstore/server.js";
@@ -32,6 +33,11 @@ import { removeDomainNodes, writeConsoleNodes, writeDomainNodes, writeHostNodes 
 export interface MachineOptions {
   /** Memory for all domains together, in MiB; the hypervisor's own comes on top. Default 1024. */
   memoryMiB?: number;
+  /**
+   * How much memory all forks together may appear to have, in MiB (frame numbers for pages they share, docs/forks.md). It is no memory until it is
+   * used; then 10 KiB a MiB. Default: sixteen times `memoryMiB`, at most 16 GiB.
+   */
+  forkMiB?: number;
   /** Default: real time. */
   clock?: Clock;
   /** Scheduler by name: `credit` (default) or `sedf`. */
@@ -41,6 +47,8 @@ export interface MachineOptions {
   engine?: EngineKind;
   /** Executions after which the engine translates a block. */
   threshold?: number;
+  /** Every budget is kept to the instruction (with a virtual clock only): for record and replay. Slower. */
+  exact?: boolean;
   /** The host's sockets, for the NAT (`NodeSockets` of xenolith/node). */
   sockets?: SocketProvider;
 }
@@ -63,9 +71,22 @@ export interface DomainSpec {
   cmdline?: string;
   /** Default 256. */
   memoryMiB?: number;
+  /** Up to so much the domain may balloon; default what it has. */
+  maxMemoryMiB?: number;
   /** Default 1. */
   vcpus?: number;
+  /** As many can be brought up while it runs; default what it has. */
+  maxVcpus?: number;
   uuid?: string;
+  /** Leave it paused: `machine.xen.unpause` starts it. */
+  paused?: boolean;
+  /** Its highest event channel. */
+  maxPort?: number;
+  /** Where kernel and RAM disk came from, as XenStore shows it. */
+  kernelPath?: string;
+  ramdiskPath?: string;
+  /** The terminal of the first console, as XenStore shows it. */
+  tty?: string;
   /** Virtual disks that are there from the start. */
   disks?: readonly DiskSpec[];
   /** Network interfaces that are there from the start. */
@@ -74,6 +95,18 @@ export interface DomainSpec {
 
 /** Memory the hypervisor's tables take on top of the domains' (M2P, grant frames, event pages). */
 const XEN_OVERHEAD = 16 << 20;
+/** libxl gives a PV domain a MiB over its target (LIBXL_MAXMEM_CONSTANT). */
+export const MAXMEM_SLACK_PAGES = 256;
+/** Bytes that a frame number takes in the linear memory: its place in the M2P, and in the table of what aliases stand for. */
+const M2P_ENTRY = 8;
+const ALIAS_BYTES = M2P_ENTRY + 4;
+const DEFAULT_FORK_MIB = 16384;
+/** Frame numbers for shared pages; the default gives way to real memory where 4 GiB do not hold both. */
+function aliasFrames(memory: number, memoryMiB: number, forkMiB: number | undefined): number {
+  if (forkMiB !== undefined) return Math.max(0, Math.floor(forkMiB)) * 256;
+  const room = 2 ** 32 - ENGINE_END - memory - (1 << 20);
+  return Math.max(0, Math.min(Math.min(DEFAULT_FORK_MIB, 16 * memoryMiB) * 256, Math.floor(room / ALIAS_BYTES)));
+}
 /** Per domain: page tables of the builder are the domain's own; shared info, grant and event frames are Xen's. */
 const MIN_MIB = 1;
 const E820_RAM = 1;
@@ -94,9 +127,17 @@ export class RunningDomain {
     this.console = console;
     this.devices = new DomainDevices(machine, domain);
   }
+  /**
+   * It was asked to suspend itself for a save or a migration ("late": in vain so far). Its suspension is then no end of it: nobody is told, and
+   * it is not `ended`. Kept by toolstack/migration.
+   */
+  suspending: "no" | "asked" | "late" = "no";
   /** The domain has shut down (or crashed). */
   get ended(): boolean {
-    return this.domain.shutDown || this.domain.dying;
+    return (this.domain.shutDown && !this.suspendedForUs) || this.domain.dying;
+  }
+  private get suspendedForUs(): boolean {
+    return this.suspending !== "no" && this.domain.shutdownCode === SHUTDOWN_suspend;
   }
   /** SHUTDOWN_* of public/sched.h, or −1 while it runs. */
   get shutdownCode(): number {
@@ -112,6 +153,7 @@ export class RunningDomain {
   /** @internal */
   notifyShutdown(code: number): void {
     this.console.drain();
+    if (this.suspendedForUs) return;
     for (const cb of this.sinks) cb(code);
     this.sinks.clear();
   }
@@ -182,16 +224,20 @@ export class Machine {
   private created = 0;
 
   constructor(opts: MachineOptions = {}) {
-    this.mem = new PhysMem((opts.memoryMiB ?? 1024) * 1048576 + XEN_OVERHEAD);
+    const memory = (opts.memoryMiB ?? 1024) * 1048576 + XEN_OVERHEAD;
+    const aliases = aliasFrames(memory, opts.memoryMiB ?? 1024, opts.forkMiB);
+    this.mem = new PhysMem(memory + aliases * M2P_ENTRY, aliases);
     this.sockets = opts.sockets;
     this.clock = opts.clock ?? new RealClock(() => performance.now(), Date.now());
     this.cpu = new Cpu(this.mem, this.clock, {
       ...(opts.engine === undefined ? {} : { engine: opts.engine }),
       ...(opts.threshold === undefined ? {} : { threshold: opts.threshold }),
+      exact: opts.exact ?? false,
     });
     this.xen = new Xen(this.mem, this.cpu, this.clock, opts.pcpus ?? 4, {
       ...(opts.scheduler === undefined ? {} : { scheduler: opts.scheduler }),
       hostNow: () => performance.now(),
+      exact: opts.exact ?? false,
     });
     this.dom0 = this.xen.createDomain({
       domid: 0,
@@ -214,15 +260,18 @@ export class Machine {
     const mib = spec.memoryMiB ?? 256;
     if (!(mib >= MIN_MIB)) throw new BuildError(`memory: ${mib} MiB is too little`);
     const pages = Math.floor(mib * 256);
+    const mapped = Math.max(pages, Math.floor((spec.maxMemoryMiB ?? mib) * 256));
+    const vcpus = spec.vcpus ?? 1;
     const { xen } = this;
     const domain = xen.createDomain({
-      uuid: spec.uuid ?? newUuid(++this.created, this.clock.virtual),
+      uuid: spec.uuid ?? this.newUuid(),
       name: spec.name ?? `domain-${this.created}`,
-      maxVcpus: spec.vcpus ?? 1,
-      maxPages: pages,
+      maxVcpus: Math.max(vcpus, spec.maxVcpus ?? vcpus),
+      maxPages: pages + MAXMEM_SLACK_PAGES,
+      ...(spec.maxPort === undefined ? {} : { maxPort: spec.maxPort }),
     });
     try {
-      domain.mm.memoryMap = [{ addr: 0, size: pages * 4096, type: E820_RAM }];
+      domain.mm.memoryMap = [{ addr: 0, size: mapped * 4096, type: E820_RAM }];
       if (domain.mm.populate(0, pages) < 0) throw new BuildError(`the host has not enough free memory for ${mib} MiB`);
       const storeEvtchn = domain.events.allocUnbound(0);
       const consoleEvtchn = domain.events.allocUnbound(0);
@@ -252,12 +301,15 @@ export class Machine {
         uuid: domain.uuid,
         name: domain.name,
         vcpus: domain.vcpus.length,
-        maxMemKiB: pages * 4,
+        vcpusOnline: vcpus,
+        maxMemKiB: mapped * 4,
         targetKiB: pages * 4,
         store: { mfn: built.xenstoreMfn, port: storeEvtchn },
         console: { mfn: built.consoleMfn, port: consoleEvtchn },
         startTime: (this.clock.epochStart + this.clock.now()) / 1e9,
         ...(spec.cmdline === undefined ? {} : { cmdline: spec.cmdline }),
+        ...(spec.kernelPath === undefined ? {} : { kernel: spec.kernelPath }),
+        ...(spec.ramdiskPath === undefined ? {} : { ramdisk: spec.ramdiskPath }),
       };
       domain.onDestroy(() => {
         removeDomainNodes(this.xs, domain.domid, domain.uuid);
@@ -265,19 +317,24 @@ export class Machine {
       });
       writeDomainNodes(this.xs, facts);
       this.xs.introduce(domain.domid, built.xenstoreMfn, storeEvtchn);
-      writeConsoleNodes(this.xs, facts);
+      writeConsoleNodes(this.xs, facts, spec.tty);
       const backend = new ConsoleBackend(this.dom0, domain, built.consoleMfn * 4096, consoleEvtchn);
       const running = new RunningDomain(this, domain, backend);
       this.running.set(domain.domid, running);
       for (const disk of spec.disks ?? []) await running.attachDisk(disk);
       for (const vif of spec.vifs ?? []) running.attachVif(vif);
-      xen.unpause(domain);
+      if (spec.paused !== true) xen.unpause(domain);
       return running;
     } catch (e) {
       this.running.get(domain.domid)?.destroy();
       xen.destroyDomain(domain);
       throw e;
     }
+  }
+
+  /** A UUID for a domain whose configuration gives none. */
+  newUuid(): string {
+    return newUuid(++this.created, this.clock.virtual);
   }
 
   // --- networks -----------------------------------------------------------------------------------------------------------------
@@ -319,6 +376,14 @@ export class Machine {
     return this.seed / 4294967296;
   }
 
+  /** @internal A domain that was not made by `createDomain` (restored, forked). */
+  adopt(d: RunningDomain): void {
+    this.running.set(d.domain.domid, d);
+  }
+  /** A domain of this machine by its number. */
+  runningOf(domid: number): RunningDomain | undefined {
+    return this.running.get(domid);
+  }
   /** @internal */
   forget(d: RunningDomain): void {
     this.running.delete(d.domain.domid);

@@ -13,6 +13,7 @@ import {
   XS_MKDIR,
   XS_READ,
   XS_RELEASE,
+  XS_RESUME,
   XS_RM,
   XS_SET_PERMS,
   XS_TRANSACTION_END,
@@ -177,6 +178,10 @@ export class XenStoreClient extends StoreAccess {
   }
   release(domid: number): void {
     this.ask(XS_RELEASE, strings(String(domid)));
+  }
+  /** A domain that had shut down runs again: its next end is told again. */
+  resume(domid: number): void {
+    this.ask(XS_RESUME, strings(String(domid)));
   }
   close(): void {
     this.callbacks.clear();

@@ -89,6 +89,8 @@ export class DomainEvents {
   lastPriority = new Uint8Array(0);
   /** Raised before the FIFO array had a page for it. */
   savedPending = new Uint8Array(0);
+  /** How often each port was raised since it was bound, for those who look on. */
+  raised = new Uint32Array(0);
 
   ops: EvtchnPortOps;
   fifo: FifoOps | null = null;
@@ -139,6 +141,7 @@ export class DomainEvents {
     this.lastVcpu = copyInto(new Uint16Array(n), this.lastVcpu);
     this.lastPriority = copyInto(new Uint8Array(n), this.lastPriority);
     this.savedPending = copyInto(new Uint8Array(n), this.savedPending);
+    this.raised = copyInto(new Uint32Array(n), this.raised);
     this.hostQueued = copyInto(new Uint8Array(n), this.hostQueued);
   }
 
@@ -158,6 +161,7 @@ export class DomainEvents {
     this.remoteDom[port] = remoteDom;
     this.value[port] = value;
     this.savedPending[port] = 0;
+    this.raised[port] = 0;
     this.ops.init(port);
   }
 
@@ -179,6 +183,7 @@ export class DomainEvents {
 
   /** Make a bound port pending at the vCPU it notifies, or queue its callback. */
   raise(port: number): void {
+    this.raised[port] = (this.raised[port] as number) + 1;
     if (this.isHostPort(port)) this.queueHost(port);
     else if (!this.native) {
       const v = this.domain.vcpus[this.notifyVcpu[port] as number];
@@ -188,6 +193,7 @@ export class DomainEvents {
 
   /** As `raise`, at a given vCPU (per-vCPU VIRQs). */
   raiseOn(v: VcpuEvents, port: number): void {
+    this.raised[port] = (this.raised[port] as number) + 1;
     if (this.isHostPort(port)) this.queueHost(port);
     else this.ops.setPending(v, port);
   }

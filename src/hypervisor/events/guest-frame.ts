@@ -3,7 +3,7 @@
  *
  * Invariant: while such a page is held it has a reference of type "writable page", so that it can never become a page table.
  */
-import { EINVAL } from "../../abi/errno.js";
+import { EINVAL, ENOMEM } from "../../abi/errno.js";
 import type { Maddr } from "../../machine/memory.js";
 import type { Domain } from "../domain.js";
 import { PGT_writable_page } from "../memory/frame-table.js";
@@ -20,8 +20,11 @@ export class DomainFrames implements GuestFrames {
   getWritable(gfnLo: number, gfnHi: number): Maddr {
     if (gfnHi !== 0) return -EINVAL;
     const mfn = gfnLo >>> 0;
-    if (this.domain.xen.frames.getPageAndType(mfn, this.domain.mm.id, PGT_writable_page) !== 0) return -EINVAL;
-    return mfn * 4096;
+    const ft = this.domain.xen.frames;
+    if (ft.getPageAndType(mfn, this.domain.mm.id, PGT_writable_page) !== 0) return -EINVAL;
+    if (ft.sharing.makePrivate(mfn)) return mfn * 4096;
+    ft.putPageAndType(mfn);
+    return -ENOMEM;
   }
   putWritable(page: Maddr): void {
     this.domain.xen.frames.putPageAndType(page / 4096);

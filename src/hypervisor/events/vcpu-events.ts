@@ -52,14 +52,14 @@ export class VcpuEvents {
   deliverable(): boolean {
     const a = this.infoMaddr;
     if (a < 0) return false;
-    const u8 = this.mem.u8;
-    return u8[a + vcpu_info.evtchn_upcall_pending] !== 0 && u8[a + vcpu_info.evtchn_upcall_mask] === 0;
+    const { mem } = this;
+    return mem.r8(a + vcpu_info.evtchn_upcall_pending) !== 0 && mem.r8(a + vcpu_info.evtchn_upcall_mask) === 0;
   }
 
   /** Something is pending for this vCPU: set the flag and, if it was clear, end its wait. */
   markPending(): void {
     const a = this.infoMaddr;
-    if (a < 0 || this.mem.u8[a + vcpu_info.evtchn_upcall_pending] !== 0) return;
+    if (a < 0 || this.mem.r8(a + vcpu_info.evtchn_upcall_pending) !== 0) return;
     this.mem.w8(a + vcpu_info.evtchn_upcall_pending, 1);
     this.kick();
   }

@@ -57,7 +57,10 @@ export function traced(number: number, call: Call, handler: (call: Call) => numb
   for (let i = 0; i < 5; i++) args[`a${i}`] = word(call.lo(i), call.hi(i));
   if (depth > 0) args["multicall"] = true;
   const { domain, vcpu } = call;
+  const start = xen.clock.now();
   const result = handler(call);
-  xen.trace.emit({ kind: "hypercall", time: xen.clock.now(), domid: domain.domid, vcpu: vcpu.id, name, args, result });
+  const time = xen.clock.now();
+  const duration = time - start;
+  xen.trace.emit({ kind: "hypercall", time, domid: domain.domid, vcpu: vcpu.id, name, args, result, duration });
   return result;
 }

@@ -88,6 +88,8 @@ export interface SchedulerPolicy {
   pickCpu(unit: SchedUnit): number;
   /** Set (or, with null, only get) a domain's parameters; a negative errno refuses them. */
   adjust(domain: Domain, params: SchedParams | null): SchedParams | number;
+  /** Set (or, with null, only get) what the scheduler itself has to be set; undefined refuses it. */
+  globals?(params: SchedParams | null): SchedParams | undefined;
   /** The unit's affinity changed. */
   affinityChanged?(unit: SchedUnit): void;
   /** For people: settings and the state of each pCPU. */

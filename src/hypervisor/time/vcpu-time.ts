@@ -153,7 +153,7 @@ export class VcpuTime {
     this.timeStale = true;
     if (current === v && v.events.infoMaddr >= 0) {
       const a = v.events.infoMaddr + vcpu_info.time;
-      for (let i = 0; i < vcpu_time_info.size; i++) this.timeBytes[i] = mem.u8[a + i] as number;
+      mem.readInto(a, this.timeBytes);
       const even = this.timeView.getUint32(vcpu_time_info.version, true);
       this.timeView.setUint32(vcpu_time_info.version, even - 1, true);
       if (writeArea(cpu, mem, this.timeArea, this.timeBytes)) {

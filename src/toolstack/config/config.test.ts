@@ -76,6 +76,32 @@ const MINIMAL = 'name="x"\nkernel="/k"\n';
 const domain = (text: string, overrides: string[] = []): DomainConfig =>
   parseDomainConfig(MINIMAL + text, "c.cfg", { overrides });
 
+const XL_CFG_KEYS = `name type builder pool vcpus maxvcpus cpus cpus_soft cpu_weight cap memory maxmem vnuma on_poweroff on_reboot
+  on_watchdog on_crash on_soft_reset kernel ramdisk cmdline root extra firmware pvshim pvshim_path pvshim_cmdline pvshim_extra uuid
+  seclabel init_seclabel max_grant_frames max_maptrack_frames max_grant_version nomigrate driver_domain device_tree passthrough
+  xend_suspend_evtchn_compat vmtrace_buf_kb vpmu xenstore_feature_mask xenstore_quota disk vif vtpm p9 pvcalls vfb channel rdm usbctrl
+  usbdev pci pci_permissive pci_msitranslate pci_seize pci_power_mgmt gfx_passthru rdm_mem_boundary dtdev ioports iomem irqs
+  max_event_channels vdispl dm_restrict device_model_user vsnd vkb virtio tee bootloader bootloader_args bootloader_restrict
+  bootloader_user e820_host boot hdtype hap oos shadow_memory bios bios_path_override pae acpi acpi_s3 acpi_s4 acpi_laptop_slate apic nx
+  hpet altp2m altp2mhvm altp2m_count nestedhvm cpuid acpi_firmware smbios_firmware smbios ms_vm_genid tsc_mode localtime rtc_timeoffset
+  vpt_align timer_mode mmio_hole xen_platform_pci xen_platform_pci_bar_uc viridian hvm_pirq videoram stdvga vga vnc vnclisten vncdisplay
+  vncunused vncpasswd keymap sdl nographic spice spicehost spiceport spicetls_port spicedisable_ticketing spicepasswd spiceagent_mouse
+  spicevdagent spice_clipboard_sharing spiceusbredirection spice_image_compression spice_streaming_video serial soundhw vkb_device usb
+  usbversion usbdevice vendor_device device_model_version device_model_override stubdomain_kernel stubdomain_cmdline stubdomain_ramdisk
+  stubdomain_memory device_model_stubdomain_override device_model_stubdomain_seclabel device_model_args device_model_args_pv
+  device_model_args_hvm gic_version vuart sve llc_colors nr_spis trap_unmapped_accesses arm_sci mca_caps msr_relaxed`;
+const LISTS = new Set(["disk", "vif", "channel", "bootloader_args"]);
+const VALUES: Readonly<Record<string, string>> = {
+  type: "'pv'",
+  builder: "'generic'",
+  uuid: "'11111111-2222-3333-4444-555555555555'",
+  on_poweroff: "'destroy'",
+  on_reboot: "'destroy'",
+  on_watchdog: "'destroy'",
+  on_crash: "'destroy'",
+  on_soft_reset: "'destroy'",
+};
+
 describe("a domain's configuration", () => {
   it("reads a whole file", () => {
     const c = parseDomainConfig(
@@ -111,7 +137,7 @@ vfb=['vnc=1']
       disk: ["phy:/dev/loop0,xvda,w"],
       vif: ["mac=00:16:3e:aa:bb:01,bridge=xenbr0"],
       onCrash: "preserve",
-      warnings: [],
+      warnings: ["golden1.cfg:15: warning: `vfb' is kept but has no effect: there is no frame buffer"],
     });
     expect(plain(c.recorded.get("vfb"))).toEqual(["vnc=1"]);
   });
@@ -169,20 +195,56 @@ vfb=['vnc=1']
 
   it.each<[string, string]>([
     ["gic_version='v3'", "c.cfg:3: `gic_version' is for Arm guests only; this is an x86 host"],
-    ["memory='lots'", 'c.cfg:3: parameter `memory\' is not a valid number: "lots"'],
-    ["memory=0", "c.cfg:3: parameter `memory' is 0, must be at least 1"],
-    ["memory=128\nmaxmem=64", "c.cfg:4: maxmem (64) is less than memory (128)"],
-    ["vcpus=0", "c.cfg:3: parameter `vcpus' is 0, must be at least 1"],
-    ["vcpus=4\nmaxvcpus=2", "c.cfg:4: maxvcpus (2) is less than vcpus (4)"],
+    ["vcpus=4\nmaxvcpus=2", "c.cfg:4: xl: maxvcpus < vcpus"],
+    ["cpu_weight=70000", "c.cfg:3: parameter `cpu_weight' is 70000, must be at most 65535"],
     ["type='bogus'", "c.cfg:3: Invalid domain type bogus."],
     ["on_crash='explode'", 'c.cfg:3: Unknown on_crash action "explode" specified'],
     ["uuid='1234'", "c.cfg:3: Failed to parse UUID: 1234"],
-    ["disk='phy:x,xvda,w'", "c.cfg:3: parameter `disk' is a single value but should be a list"],
-    ["memory=[1]", "c.cfg:3: parameter `memory' is a list but should be a single value"],
     ["vif=['a',\n['b']]", "c.cfg:4: parameter `vif' holds a list where a string should be"],
     ["name='a/b'", "c.cfg:3: a domain name holds no spaces and no slashes"],
   ])("refuses %s with file and line", (text, expected) => {
     expect(message(() => domain(text))).toContain(expected);
+  });
+
+  // As xl has it: the setting counts as not given, and the domain is made (golden transcripts).
+  it.each<[string, Partial<DomainConfig>, string]>([
+    ["memory='lots'", { memory: 32 }, "c.cfg:3: warning: parameter `memory' is not a valid number"],
+    ["memory=[1]", { memory: 32 }, "c.cfg:3: warning: parameter `memory' is a list but should be a single value"],
+    ["disk='phy:x,xvda,w'", { disk: [] }, "c.cfg:3: warning: parameter `disk' is a single value but should be a list"],
+    ["memory=128\nmaxmem=64", { maxmem: 128 }, "c.cfg:4: warning: maxmem (64) is less than memory (128): taken as 128"],
+    ["vcpus=0", { vcpus: 1, maxvcpus: 1 }, "c.cfg:3: warning: a domain has at least 1 vCPU: taken as 1"],
+  ])("takes %s with a warning", (text, expected, warning) => {
+    expect(domain(text)).toMatchObject({ ...expected, warnings: [warning] });
+  });
+
+  it("says of a known key that nothing acts upon why that is so", () => {
+    expect(domain("pci=['01:00.0']\nhap=1\nnomigrate=1").warnings).toEqual([
+      "c.cfg:3: warning: `pci' is kept but has no effect: there are no devices of the host to give away",
+      "c.cfg:4: warning: `hap' is kept but has no effect: it is for HVM and PVH guests",
+    ]);
+  });
+
+  it("knows every key of xl.cfg(5): acted upon, kept with a reason, or refused with one", () => {
+    for (const key of XL_CFG_KEYS.split(/\s+/)) {
+      const value = LISTS.has(key) ? "[]" : (VALUES[key] ?? "1");
+      let warnings: readonly string[] = [];
+      try {
+        warnings = parseDomainConfig(`${MINIMAL}${key}=${value}`, "c.cfg").warnings;
+      } catch (e) {
+        expect(String(e)).toContain("for Arm guests only");
+      }
+      expect(
+        warnings.filter((w) => w.includes("unknown parameter")),
+        key,
+      ).toEqual([]);
+    }
+  });
+
+  it("takes actions with dashes and with underscores", () => {
+    expect(domain("on_crash='coredump-restart'\non_reboot='rename_restart'")).toMatchObject({
+      onCrash: "coredump-restart",
+      onReboot: "rename-restart",
+    });
   });
 
   it("needs a name and a kernel", () => {

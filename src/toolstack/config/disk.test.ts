@@ -52,9 +52,14 @@ describe("disk specifications", () => {
       directIoSafe: true,
       discard: false,
     });
-    expect(unsupportedDisk(d)).toBe("disk sdb1: format qcow2 is not supported yet (raw is)");
+    expect(unsupportedDisk(d)).toContain("disk sdb1: backend=store");
     expect(unsupportedDisk(parseDisk("/x,,xvda"))).toBeUndefined();
     expect(parseDisk("nbd:/x,xvda").script).toBe("block-nbd");
+    expect(parseDisk("https://h/disk.qcow2,qcow2,xvda,r")).toMatchObject({
+      target: "https://h/disk.qcow2",
+      format: "qcow2",
+    });
+    expect(parseDisk("/x,,xvda,untrusted,specification=xen").trusted).toBe(false);
   });
 
   it.each([

@@ -26,6 +26,12 @@ export interface DiskConfig {
   readonly directIoSafe: boolean;
   /** undefined: as the image can. */
   readonly discard: boolean | undefined;
+  /** Not of xl: a qcow2 image that takes what is written, made over `target` where it is not there yet. */
+  readonly overlay: string | undefined;
+  /** Not of xl: what is written is kept in memory and forgotten with the disk. */
+  readonly snapshot: boolean;
+  /** false: the guest is asked not to trust the back end (bounce buffers). */
+  readonly trusted: boolean;
   /** One line each: deprecated forms. */
   readonly warnings: readonly string[];
 }
@@ -117,6 +123,9 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
     script?: string;
     directIoSafe?: boolean;
     discard?: boolean;
+    trusted?: boolean;
+    overlay?: string;
+    snapshot?: boolean;
   } = {};
   let prefixed = false;
 
@@ -135,7 +144,7 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
     if (readOnly === undefined) throw fail("unknown value for access", text);
     found.readOnly = readOnly;
   };
-  const once = <K extends "target" | "vdev" | "backend" | "script">(key: K, text: string): void => {
+  const once = <K extends "target" | "vdev" | "backend" | "script" | "overlay">(key: K, text: string): void => {
     if (found[key] !== undefined) throw fail(`${key} specified twice`, text);
     found[key] = text;
   };
@@ -147,7 +156,8 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
       once("target", rest.slice("target=".length));
       break;
     }
-    if (found.target === undefined) {
+    // A URL is a target, not a prefix.
+    if (found.target === undefined && !/^https?:\/\//.test(rest)) {
       const prefix = /^([a-z][a-z0-9]*):(?=\/)/.exec(rest) ?? /^(file|phy|raw|qcow2?|vhd|aio|tap2?):/.exec(rest);
       if (prefix !== null) {
         const name = prefix[1] as string;
@@ -168,7 +178,7 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
     const comma = rest.indexOf(",");
     const item = (comma < 0 ? rest : rest.slice(0, comma)).trim();
     rest = comma < 0 ? "" : rest.slice(comma + 1).trimStart();
-    const pair = /^([a-z][-a-z0-9]*)=(.*)$/s.exec(item);
+    const pair = /^([a-z][-_a-z0-9]*)=(.*)$/s.exec(item);
     if (pair !== null) {
       const [, key, value] = pair as unknown as [string, string, string];
       switch (key) {
@@ -185,6 +195,7 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
         case "vdev":
         case "backend":
         case "script":
+        case "overlay":
           once(key, value);
           break;
         case "backendtype": {
@@ -193,13 +204,21 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
           found.backendType = type;
           break;
         }
+        case "specification":
+          if (value !== "xen") throw fail("unknown value for specification (xen is known)", value);
+          break;
+        case "transport":
+        case "grant_usage":
+          throw fail("virtio disks are not supported", item);
         default:
           throw fail("unknown parameter", item);
       }
       continue;
     }
     if (item === "cdrom") found.cdrom = true;
+    else if (item === "snapshot") found.snapshot = true;
     else if (item === "direct-io-safe") found.directIoSafe = true;
+    else if (item === "trusted" || item === "untrusted") found.trusted = item === "trusted";
     else if (item === "discard" || item === "no-discard") found.discard = item === "discard";
     else if (/^colo/.test(item)) throw fail("COLO replication is not supported", item);
     else if (item.includes("=") && !item.startsWith("/")) throw fail("unknown parameter", item);
@@ -240,14 +259,19 @@ export function parseDisk(spec: string, source = "command line"): DiskConfig {
     script: found.script,
     directIoSafe: found.directIoSafe ?? false,
     discard: found.discard,
+    overlay: found.overlay,
+    snapshot: found.snapshot ?? false,
+    trusted: found.trusted ?? true,
     warnings,
   };
 }
 
 /** What this host cannot do with a disk that is well written, or undefined. */
 export function unsupportedDisk(d: DiskConfig): string | undefined {
-  if (d.format !== "raw" && d.format !== "empty")
-    return `disk ${d.vdev}: format ${d.format} is not supported yet (raw is)`;
+  if (d.format === "qcow" || d.format === "qed")
+    return `disk ${d.vdev}: format ${d.format} is not supported (raw, qcow2 and vhd are)`;
+  if (d.overlay !== undefined && (d.snapshot || d.cdrom || d.readOnly))
+    return `disk ${d.vdev}: overlay= is for disks that are written (not with snapshot, cdrom or read-only access)`;
   if (d.backend !== undefined && d.backend !== "0" && d.backend !== "Domain-0")
     return `disk ${d.vdev}: backend=${d.backend}: there are no driver domains yet`;
   if (d.script !== undefined) return `disk ${d.vdev}: script=${d.script}: there are no hotplug scripts here`;

@@ -1,7 +1,7 @@
 // A domain's configuration, typed: what xl.cfg(5) says about the keys that every guest uses.
-// Mistakes are ConfigErrors with file and line. Where xl takes nonsense silently (vcpus=0, maxmem below memory, unknown
-// keys, a number that is none) this refuses or warns instead.
-import { ARM_KEYS, nearestKey, RECORDED_KEYS, USED_KEYS } from "./keys.js";
+// Mistakes are ConfigErrors with file and line. What xl takes silently though it cannot be meant (vcpus=0, maxmem below memory, unknown
+// keys, a key nothing here acts upon) is taken here too, with a warning; what xl warns of has xl's words.
+import { ARM_KEYS, nearestKey, recordedWhy, USED_KEYS } from "./keys.js";
 import { ConfigError, XluConfig, type XluSetting, type XluValue } from "./xlu.js";
 
 export type DomainType = "pv" | "pvh" | "hvm";
@@ -51,6 +51,13 @@ export interface DomainConfig {
   readonly maxMaptrackFrames: number | undefined;
   readonly maxGrantVersion: number | undefined;
   readonly maxEventChannels: number | undefined;
+  /** sEDF's, as xm's configurations had them (milliseconds; `extratime` 0 or 1). */
+  readonly period: number | undefined;
+  readonly slice: number | undefined;
+  readonly latency: number | undefined;
+  readonly extratime: number | undefined;
+  /** Further consoles, one string each (channel.ts has the grammar). */
+  readonly channel: readonly string[];
   /** Known keys that nothing above holds, as they were written. */
   readonly recorded: ReadonlyMap<string, XluValue>;
   /** One line each, with file and line where there is one. */
@@ -89,13 +96,20 @@ class Reader {
     if (/[/\s\0]/.test(name)) throw this.wrong("name", "a domain name holds no spaces and no slashes");
     const type = this.type();
 
-    const memory = this.number("memory", 1) ?? DEFAULT_MEMORY;
-    const maxmem = this.number("maxmem", 1) ?? memory;
-    if (maxmem < memory) throw this.wrong("maxmem", `maxmem (${maxmem}) is less than memory (${memory})`);
-    const vcpus = this.number("vcpus", 1, MAX_VCPUS);
+    const memory = this.number("memory", 0) ?? DEFAULT_MEMORY;
+    let maxmem = this.number("maxmem", 0) ?? memory;
+    if (maxmem < memory) {
+      this.warn("maxmem", `maxmem (${maxmem}) is less than memory (${memory}): taken as ${memory}`);
+      maxmem = memory;
+    }
+    let vcpus = this.number("vcpus", 0, MAX_VCPUS);
+    if (vcpus === 0) {
+      this.warn("vcpus", "a domain has at least 1 vCPU: taken as 1");
+      vcpus = 1;
+    }
     const maxvcpus = this.number("maxvcpus", 1, MAX_VCPUS) ?? vcpus ?? 1;
     if (vcpus !== undefined && maxvcpus < vcpus) {
-      throw this.wrong("maxvcpus", `maxvcpus (${maxvcpus}) is less than vcpus (${vcpus})`);
+      throw this.wrong("maxvcpus", `xl: maxvcpus < vcpus (${maxvcpus} < ${vcpus})`);
     }
 
     const kernel = this.string("kernel");
@@ -136,6 +150,11 @@ class Reader {
       maxMaptrackFrames: this.number("max_maptrack_frames", 0),
       maxGrantVersion: this.number("max_grant_version", 0, 2),
       maxEventChannels: this.number("max_event_channels", 1),
+      period: this.number("period", 0),
+      slice: this.number("slice", 0),
+      latency: this.number("latency", 0),
+      extratime: this.number("extratime", 0, 1),
+      channel: this.strings("channel"),
       recorded,
       warnings: this.warnings,
     };
@@ -148,8 +167,11 @@ class Reader {
       if (ARM_KEYS.has(s.name)) {
         throw new ConfigError(`${place(s)}: \`${s.name}' is for Arm guests only; this is an x86 host`);
       }
-      if (RECORDED_KEYS.has(s.name)) recorded.set(s.name, s.value);
-      else if (!USED_KEYS.has(s.name)) {
+      const why = recordedWhy(s.name);
+      if (why !== undefined) {
+        recorded.set(s.name, s.value);
+        if (why !== "") this.warnings.push(`${place(s)}: warning: \`${s.name}' is kept but has no effect: ${why}`);
+      } else if (!USED_KEYS.has(s.name)) {
         const near = nearestKey(s.name);
         const hint = near === undefined ? "" : ` (did you mean \`${near}'?)`;
         this.warnings.push(`${place(s)}: warning: unknown parameter \`${s.name}' is ignored${hint}`);
@@ -197,7 +219,8 @@ class Reader {
   private action(key: string, fallback: Action): Action {
     const text = this.string(key);
     if (text === undefined) return fallback;
-    const found = ACTIONS.find((a) => a === text);
+    // Both spellings are in use: xl.cfg(5) writes dashes, libxl's own names have underscores.
+    const found = ACTIONS.find((a) => a === text.replaceAll("_", "-"));
     if (found === undefined) {
       throw this.wrong(key, `Unknown ${key} action "${text}" specified (known: ${ACTIONS.join(", ")})`);
     }
@@ -207,14 +230,21 @@ class Reader {
   private string(key: string): string | undefined {
     const s = this.config.get(key);
     if (s === undefined) return undefined;
-    if (s.value.kind === "list") throw this.wrong(key, `parameter \`${key}' is a list but should be a single value`);
+    if (s.value.kind === "list") {
+      this.warn(key, `parameter \`${key}' is a list but should be a single value`);
+      return undefined;
+    }
     return s.value.text;
   }
 
   private strings(key: string): string[] {
     const s = this.config.get(key);
     if (s === undefined) return [];
-    if (s.value.kind === "atom") throw this.wrong(key, `parameter \`${key}' is a single value but should be a list`);
+    if (s.value.kind === "atom") {
+      // libxlu's rule: such a setting counts as not given.
+      this.warn(key, `parameter \`${key}' is a single value but should be a list`);
+      return [];
+    }
     return s.value.items.map((item) => {
       if (item.kind === "list") {
         throw new ConfigError(`${s.source}:${item.line}: parameter \`${key}' holds a list where a string should be`);
@@ -236,7 +266,10 @@ class Reader {
     if (/^0[xX][0-9a-fA-F]+$/.test(text)) n = parseInt(text, 16);
     else if (/^0[0-7]*$/.test(text)) n = parseInt(text, 8);
     else if (/^[1-9]\d*$/.test(text)) n = parseInt(text, 10);
-    if (Number.isNaN(n)) throw this.wrong(key, `parameter \`${key}' is not a valid number: "${text}"`);
+    if (Number.isNaN(n)) {
+      this.warn(key, `parameter \`${key}' is not a valid number`);
+      return undefined;
+    }
     if (n < least) throw this.wrong(key, `parameter \`${key}' is ${n}, must be at least ${least}`);
     if (n > most) throw this.wrong(key, `parameter \`${key}' is ${n}, must be at most ${most}`);
     return n;
@@ -245,6 +278,11 @@ class Reader {
   private place(key: string): string {
     const s = this.config.get(key);
     return s === undefined ? key : place(s);
+  }
+
+  private warn(key: string, what: string): void {
+    const line = `${this.place(key)}: warning: ${what}`;
+    if (!this.warnings.includes(line)) this.warnings.push(line);
   }
 
   private wrong(key: string, what: string): ConfigError {

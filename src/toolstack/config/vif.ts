@@ -68,6 +68,8 @@ export function parseVif(text: string): VifConfig {
   if (type !== undefined && type !== "vif" && type !== "ioemu") throw invalid("type");
   const mac = given.get("mac");
   const rate = given.get("rate");
+  if (given.has("script"))
+    warnings.push(`vif script=${given.get("script")}: kept, but hotplug scripts are not run here`);
   const mtu = number("mtu", given.get("mtu")) ?? DEFAULT_MTU;
   if (mtu < MTU_MIN || mtu > MTU_MAX)
     throw new ConfigError(`Invalid parameter \`mtu': ${mtu} is not within ${MTU_MIN} and ${MTU_MAX}`);

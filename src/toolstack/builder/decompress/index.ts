@@ -55,4 +55,4 @@ export function unpack(kind: Compression, bytes: Uint8Array, size: number): Uint
   return out;
 }
 
-export { gunzipMember, isGzip } from "./inflate.js";
+export { gunzipMember, inflateRaw, isGzip } from "./inflate.js";

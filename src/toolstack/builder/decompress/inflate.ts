@@ -182,6 +182,13 @@ class Inflater {
   }
 }
 
+/** Unpacks DEFLATE data alone (`size` is what is expected); what follows it in `input` is left. */
+export function inflateRaw(input: Uint8Array, size: number): Uint8Array {
+  const inflater = new Inflater(input, 0, size);
+  inflater.run();
+  return inflater.out.subarray(0, inflater.made);
+}
+
 export const isGzip = (b: Uint8Array): boolean => b[0] === 0x1f && b[1] === 0x8b && b[2] === 8;
 
 /** Unpacks the first gzip member of `input`; `used` is how many bytes of the input it took. */
