@@ -1,35 +1,28 @@
 /** The command line: `xenolith run`, `xenolith debian`. Reads options, catches mistakes, returns the exit status. */
-import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { schedulers } from "../hypervisor/scheduler/index.js";
 import { VirtualClock } from "../machine/clock.js";
 import type { EngineKind } from "../machine/cpu/cpu.js";
-import { engineFlags, InputError, loadDomain, realClock, type DomainPlan } from "../sys/node/index.js";
+import { engineFlags, InputError, realClock, type DomainPlan } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import { ConfigError } from "../toolstack/config/index.js";
 import { hostCommands } from "./host/commands.js";
 import { DEBIAN_CMDLINE, prepareDebian, prepareDebianSystem } from "./debian.js";
 import { Output } from "./output.js";
+import { plansFrom, type PlanFlags } from "./plans.js";
+import { recordCommand, replayCommand, type RecordFlags, type ReplayFlags } from "./record.js";
 import { Session, type SessionResult } from "./session.js";
 import { writeSymbols } from "./symbols.js";
 import { webCommand } from "./web.js";
 import { STATUS_INPUT, STATUS_INTERNAL, STATUS_OK } from "./status.js";
 import { parseTraceList, TraceListError, TRACE_KINDS } from "./trace-format.js";
 
-interface MachineFlags {
-  readonly ramdisk?: string;
-  readonly cmdline?: string;
-  readonly memory?: number;
-  readonly vcpus?: number;
-  readonly name?: string;
+interface MachineFlags extends PlanFlags {
   readonly trace?: string;
   readonly traceFile?: string;
   readonly xenstoreSocket?: string;
-  readonly disk?: string[];
-  readonly vif?: string[];
   readonly traceDomain?: string[];
-  readonly clock: "real" | "virtual";
   readonly timeout?: number;
   readonly scheduler?: string;
   readonly pcpus?: number;
@@ -106,6 +99,32 @@ export async function main(argv: readonly string[]): Promise<number> {
     status = await runPlans(await plansFrom([guest.kernel], { ...given, name: given.name ?? guest.name }), given);
   });
 
+  domainOptions(
+    program
+      .command("record")
+      .description("run domains with the virtual clock and record all that comes in, to replay it exactly")
+      .argument("<file...>", "configurations or kernels; key=value after a configuration overrides it"),
+  )
+    .requiredOption("-o, --output <file>", "the recording")
+    .addOption(new Option("--scheduler <name>", "the scheduler (default credit)").choices([...schedulers.keys()]))
+    .option("--pcpus <n>", "physical CPUs of the machine (default 4)", whole(1, 32))
+    .option("--timeout <seconds>", "end after so long (status 124)", seconds)
+    .action(async (files: string[], flags: RecordFlags) => {
+      status = await recordCommand(files, flags, version());
+    });
+
+  program
+    .command("replay")
+    .description("run a recording again, instruction for instruction; with --gdb also backwards")
+    .argument("<recording>", "a file that record has made")
+    .option("--gdb <port>", "wait for gdb on this port; reverse-step and reverse-continue work", whole(0, 65535))
+    .option("--until <n>", "stop after so many instructions and show where", whole(1, Number.MAX_SAFE_INTEGER))
+    .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
+    .option("--json", "one result object on stdout, the console on stderr", false)
+    .action(async (file: string, flags: ReplayFlags) => {
+      status = await replayCommand(file, flags, version());
+    });
+
   program
     .command("symbols")
     .description("a Linux kernel's own names and stack frames as a file for gdb (symbol-file FILE)")
@@ -133,13 +152,23 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-function machineOptions(command: Command): Command {
+function domainOptions(command: Command): Command {
   return command
     .option("--ramdisk <file>", "initial RAM disk")
     .option("--cmdline <text>", "the kernel's command line")
     .option("--memory <MiB>", "memory of the domain (default 256, or what the configuration says)", whole(1, 65536))
     .option("--vcpus <n>", "virtual CPUs of the domain (default 1)", whole(1, 128))
     .option("--name <name>", "name of the domain", domainName)
+    .option("--disk <spec>", "a virtual disk, as in xl.cfg: FILE,raw,xvda,rw (repeatable)", collect)
+    .option(
+      "--vif <spec>",
+      "a network interface, as in xl.cfg; bridge=nat leads to the host's network (repeatable)",
+      collect,
+    );
+}
+
+function machineOptions(command: Command): Command {
+  return domainOptions(command)
     .addOption(
       new Option("--clock <kind>", "real time, or virtual: the same run every time")
         .choices(["real", "virtual"])
@@ -154,12 +183,6 @@ function machineOptions(command: Command): Command {
     .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
     .option("--trace-file <file>", "trace lines to a file")
     .option("--trace-domain <list>", "only these domains (names or numbers)", (text) => text.split(","))
-    .option("--disk <spec>", "a virtual disk, as in xl.cfg: FILE,raw,xvda,rw (repeatable)", collect)
-    .option(
-      "--vif <spec>",
-      "a network interface, as in xl.cfg; bridge=nat leads to the host's network (repeatable)",
-      collect,
-    )
     .option("--xenstore-socket <path>", "serve XenStore there: XENSTORED_PATH=<path> xenstore-ls")
     .option("--gdb <port>", "serve gdb for the first domain on this port of the loopback interface", whole(0, 65535))
     .option("--gdb-wait", "with --gdb: the domain starts when gdb says so", false)
@@ -195,55 +218,6 @@ function domainName(text: string): string {
 }
 
 // --- domains ----------------------------------------------------------------------------------------------------------------------
-
-/** Files with the settings that follow them. */
-function split(words: readonly string[]): { file: string; overrides: string[] }[] {
-  const out: { file: string; overrides: string[] }[] = [];
-  for (const word of words) {
-    const last = out.at(-1);
-    if (last !== undefined && /^[A-Za-z_]\w*\s*\+?=/.test(word)) last.overrides.push(word);
-    else out.push({ file: word, overrides: [] });
-  }
-  return out;
-}
-
-async function plansFrom(words: readonly string[], flags: MachineFlags): Promise<DomainPlan[]> {
-  const files = split(words);
-  if (flags.name !== undefined && files.length > 1) throw new InputError("--name is for one domain, not for several");
-  if ((flags.disk ?? flags.vif) !== undefined && files.length > 1) {
-    throw new InputError("--disk and --vif are for one domain, not for several");
-  }
-  const plans: DomainPlan[] = [];
-  const taken = new Set<string>();
-  for (const { file, overrides } of files) {
-    const plan = await loadDomain(file, {
-      name: flags.name,
-      ramdisk: flags.ramdisk,
-      cmdline: flags.cmdline,
-      memoryMiB: flags.memory,
-      vcpus: flags.vcpus,
-      disks: files.length === 1 ? flags.disk : [],
-      vifs: files.length === 1 ? flags.vif : [],
-      overrides,
-    });
-    let { name } = plan.spec;
-    // Names of kernels are made up, so that they may differ; those of configurations are the user's.
-    if (taken.has(name)) {
-      if (file !== plan.kernelPath) throw new InputError(`${file}: there is a domain with the name "${name}" already`);
-      for (let n = 2; taken.has(name); n++) name = `${plan.spec.name}-${n}`;
-    }
-    taken.add(name);
-    const uuid = plan.spec.uuid ?? (flags.clock === "virtual" ? uuidOf(name) : randomUUID());
-    plans.push({ ...plan, spec: { ...plan.spec, name, uuid } });
-  }
-  return plans;
-}
-
-/** The same UUID for the same name: a run with the virtual clock is the same every time. */
-function uuidOf(name: string): string {
-  const hex = createHash("sha1").update(`xenolith ${name}`).digest("hex");
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-5${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
-}
 
 async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Promise<number> {
   const trace = flags.trace === undefined ? undefined : parseTraceList(flags.trace, flags.traceDomain);

@@ -27,7 +27,9 @@ export type Stop =
   /** It has crashed; its state can be looked at until it is resumed. */
   | { readonly kind: "crash"; readonly vcpu: number; readonly reason: string }
   /** It has ended with this SHUTDOWN_* code: nothing is left to debug. */
-  | { readonly kind: "ended"; readonly code: number };
+  | { readonly kind: "ended"; readonly code: number }
+  /** A replay: nothing comes before this, or after it. */
+  | { readonly kind: "beginning" | "end"; readonly vcpu: number };
 
 /** What a vCPU does when the domain is resumed. */
 export type ResumeMode = "run" | "step" | "hold";
@@ -52,11 +54,11 @@ export interface DebugMachine {
 export class Debugger implements DebugHook {
   /** Called between slices of guest work, once for each stop. */
   onStop: (stop: Stop) => void = () => {};
-  private readonly xen: Xen;
-  private readonly cpu: Cpu;
-  private paused = false;
-  private readonly modes: ResumeMode[];
-  private readonly breaks = new Map<Va, Maddr>();
+  protected readonly xen: Xen;
+  protected readonly cpu: Cpu;
+  protected paused = false;
+  protected readonly modes: ResumeMode[];
+  protected readonly breaks = new Map<Va, Maddr>();
   private readonly watches: WatchPoint[] = [];
   private exits = 0;
   private readonly forgetShutdown: () => void;
@@ -75,13 +77,18 @@ export class Debugger implements DebugHook {
     const { xen, cpu } = machine;
     cpu.stops.wanted = () => {
       const hook = xen.current?.domain.debug;
-      return hook instanceof Debugger && hook.breaks.has(cpu.rip);
+      return hook instanceof Debugger && hook.wants(cpu.rip);
     };
     this.forgetShutdown = this.xen.onShutdown((d, code) => {
       if (d === domain) this.ended(code);
     });
     domain.onDestroy(() => this.detach());
     this.hold();
+  }
+
+  /** Is there a breakpoint to stop at? Asked by the engine when it stands at one. */
+  protected wants(rip: Va): boolean {
+    return this.breaks.has(rip);
   }
 
   get stopped(): boolean {
@@ -185,26 +192,30 @@ export class Debugger implements DebugHook {
   }
   private atBreak: Va = NaN;
 
-  private active(): number {
+  protected active(): number {
     const { current } = this.xen;
     return current !== null && current.domain === this.domain ? current.id : 0;
   }
-  private stop(stop: Stop): true {
-    this.hold();
+  /** Not inside a callback of the hypervisor. */
+  protected tell(stop: Stop): void {
     this.xen.post(() => this.onStop(stop));
+  }
+  protected stop(stop: Stop): true {
+    this.hold();
+    this.tell(stop);
     return true;
   }
-  private hold(): void {
+  protected hold(): void {
     if (this.paused) return;
     this.paused = true;
     this.domain.pause();
   }
-  private release(): void {
+  protected release(): void {
     if (!this.paused) return;
     this.paused = false;
     this.domain.unpause();
   }
-  private ended(code: number): void {
+  protected ended(code: number): void {
     const { domain } = this;
     if (code === SHUTDOWN_crash) {
       this.hold();
@@ -240,7 +251,7 @@ export class Debugger implements DebugHook {
   }
 
   /** Find the frames of places that were not mapped, or are mapped elsewhere now. */
-  private resolve(): void {
+  protected resolve(): void {
     if (this.breaks.size === 0 && this.watches.length === 0) return;
     const v = this.domain.vcpus[this.active()];
     if (v === undefined) return;

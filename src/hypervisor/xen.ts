@@ -18,7 +18,7 @@ import { Counters } from "./counters.js";
 import { Domain } from "./domain.js";
 import { DomainEvents } from "./events/domain-events.js";
 import { VcpuEvents } from "./events/vcpu-events.js";
-import { GrantTable } from "./grants/grant-table.js";
+import { GrantTable, type GrantLimits } from "./grants/grant-table.js";
 import { GuestAccess } from "./guest-access.js";
 import type { Handler } from "./hypercalls/call.js";
 import { type ArgCall, RegCall } from "./hypercalls/reg-call.js";
@@ -94,6 +94,8 @@ export interface DomainConfig {
   readonly cpuid?: CpuidOptions;
   /** Highest event channel. */
   readonly maxPort?: number;
+  /** Size and version of its grant table. */
+  readonly grantLimits?: GrantLimits;
 }
 
 /** How the CPU asks for a segment load that guest code executes; false: `exit.vector` and `exit.errorCode` say which fault. */
@@ -200,7 +202,7 @@ export class Xen {
     d.pauseCount = d.native ? 0 : 1;
     d.cpuid = new CpuidPolicy(config.cpuid);
     d.mm = new DomainMemory(this, d, config.maxPages);
-    d.grants = new GrantTable(d);
+    d.grants = new GrantTable(d, config.grantLimits);
     d.events = new DomainEvents(d, config.maxPort === undefined ? {} : { maxPort: config.maxPort });
     d.time = new DomainTime(d);
     this.domains.set(domid, d);

@@ -139,7 +139,15 @@ export function stopText(stop: Stop | null): string {
       return `watchpoint (${stop.watch}), vCPU ${stop.vcpu}`;
     case "crash":
       return `crashed: ${stop.reason}`;
+    case "beginning":
+      return "nothing comes before this";
+    case "end":
+      return "nothing comes after this";
     case "ended":
       return `ended with code ${stop.code}`;
+    case "beginning":
+      return "the beginning of the recording";
+    case "end":
+      return "the end of the recording";
   }
 }

@@ -15,6 +15,7 @@ import {
 } from "../devices/network/index.js";
 import { DomainDevices } from "../devices/xenbus/index.js";
 import type { Domain } from "../hypervisor/domain.js";
+import type { GrantLimits } from "../hypervisor/grants/grant-table.js";
 import { initVcpuPv64 } from "../hypervisor/guest-context.js";
 import { fillHypercallPage } from "../hypervisor/traps/hypercall-page.js";
 import { Xen } from "../hypervisor/xen.js";
@@ -82,6 +83,8 @@ export interface DomainSpec {
   paused?: boolean;
   /** Its highest event channel. */
   maxPort?: number;
+  /** Size and version of its grant table. */
+  grantLimits?: GrantLimits;
   /** Where kernel and RAM disk came from, as XenStore shows it. */
   kernelPath?: string;
   ramdiskPath?: string;
@@ -269,6 +272,7 @@ export class Machine {
       maxVcpus: Math.max(vcpus, spec.maxVcpus ?? vcpus),
       maxPages: pages + MAXMEM_SLACK_PAGES,
       ...(spec.maxPort === undefined ? {} : { maxPort: spec.maxPort }),
+      ...(spec.grantLimits === undefined ? {} : { grantLimits: spec.grantLimits }),
     });
     try {
       domain.mm.memoryMap = [{ addr: 0, size: mapped * 4096, type: E820_RAM }];

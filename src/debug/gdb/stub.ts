@@ -118,6 +118,10 @@ export class GdbStub {
         return `T05${this.threadOf(why.vcpu)}${WATCH_WORDS[why.watch]}:${vaHex(why.va)};`;
       case "break":
         return `T05${this.threadOf(why.vcpu)}hwbreak:;`;
+      case "beginning":
+        return `T05${this.threadOf(why.vcpu)}replaylog:begin;`;
+      case "end":
+        return `T05${this.threadOf(why.vcpu)}replaylog:end;`;
       case "step":
         return `T${hex(SIGTRAP).padStart(2, "0")}${this.threadOf(why.vcpu)}`;
     }

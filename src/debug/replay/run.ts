@@ -4,6 +4,7 @@
  * Invariants: domains are made before the first round and stay as they are when they have ended; input enters at the beginning of a round.
  */
 import { VirtualClock } from "../../machine/clock.js";
+import type { EngineKind } from "../../machine/cpu/cpu.js";
 import { Machine, type DomainSpec, type RunningDomain } from "../../toolstack/machine.js";
 import type { Ending, Input } from "./recording.js";
 
@@ -12,6 +13,8 @@ export interface RunSpec {
   readonly pcpus: number;
   readonly memoryMiB: number;
   readonly domains: readonly DomainSpec[];
+  /** Any engine: the run is the same. */
+  readonly engine?: EngineKind;
 }
 
 /** FNV-1a over what a console printed, in two halves: enough to tell two runs apart, and cheap. */
@@ -40,6 +43,9 @@ export class ExactRun {
     readonly machine: Machine,
     readonly domains: readonly RunningDomain[],
   ) {
+    machine.xen.onShutdown(() => {
+      if (this.ended) this.ending = this.summary();
+    });
     domains.forEach((d, i) => {
       const hash = new OutputHash();
       this.hashes.push(hash);
@@ -57,12 +63,15 @@ export class ExactRun {
       scheduler: spec.scheduler,
       pcpus: spec.pcpus,
       exact: true,
+      ...(spec.engine === undefined ? {} : { engine: spec.engine }),
     });
     const domains: RunningDomain[] = [];
     for (const d of spec.domains) domains.push(await machine.createDomain(d));
     return new ExactRun(machine, domains);
   }
 
+  /** How it ended; null while a domain runs. */
+  ending: Ending | null = null;
   get ended(): boolean {
     return this.domains.every((d) => d.ended);
   }

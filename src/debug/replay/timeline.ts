@@ -64,9 +64,7 @@ export class Timeline {
   }
   /** Nothing comes after this. */
   get atEnd(): boolean {
-    if (this.xen.frozen) return false;
-    const { end } = this.recording;
-    return this.run.ended || (end !== null && this.xen.rounds >= end.rounds);
+    return this.position >= this.end || (this.run.ended && !this.xen.frozen);
   }
   get bytesKept(): number {
     return this.snapshots.reduce((n, s, i) => n + s.snapshot.ownBytes(this.snapshots[i - 1]?.snapshot ?? null), 0);
@@ -81,19 +79,26 @@ export class Timeline {
     }
   }
 
+  /** Where the recording ends. */
+  get end(): number {
+    const { end } = this.recording;
+    return end === null || end.codes.every((c) => c >= 0) ? Infinity : end.retired;
+  }
+
   /** Run to a position, or until the machine is frozen or nothing comes any more; `stop` is asked between slices. */
   async forward(to = Infinity, stop: () => boolean = () => false): Promise<void> {
     if (this.going) throw new Error("the timeline is being moved already");
     this.going = true;
     try {
-      while (this.position < to && !this.atEnd && !stop()) {
-        const next = Math.min(to, this.nextSnapshot());
+      const last = Math.min(to, this.end);
+      while (this.position < last && !this.atEnd && !stop()) {
+        const next = Math.min(last, this.nextSnapshot());
         this.xen.freezeAt = next;
         this.xen.thaw();
         const idle = this.xen.runSlice(SLICE_MS);
         this.reached = Math.max(this.reached, this.position);
         if (this.xen.frozen) {
-          if (this.position >= to) break;
+          if (this.position >= last || stop()) break;
           // Somebody else wants it to stand still.
           if (this.position < next) break;
           this.keep();
@@ -117,7 +122,12 @@ export class Timeline {
   /** To the last snapshot at or before a position. */
   back(to: number): void {
     const found = this.before(to);
+    // A debugger came later, and stays.
+    const hooks = this.run.domains.map((d) => d.domain.debug);
     found.snapshot.restore(this.parts);
+    this.run.domains.forEach((d, i) => {
+      d.domain.debug = hooks[i] ?? null;
+    });
   }
   /** Position of the last snapshot at or before. */
   snapshotBefore(to: number): number {
@@ -159,9 +169,11 @@ export class Timeline {
   differences(): string[] {
     const { end } = this.recording;
     if (end === null) return [];
-    const now: Ending = this.run.summary();
+    const now: Ending = this.run.ending ?? this.run.summary();
     const out: string[] = [];
-    for (const key of ["rounds", "retired", "time"] as const)
+    // A recording that was stopped ends anywhere in its last round.
+    const exact = end.codes.every((c) => c >= 0);
+    for (const key of exact ? (["rounds", "retired", "time"] as const) : (["retired"] as const))
       if (now[key] !== end[key]) out.push(`${key}: ${now[key]}, recorded ${end[key]}`);
     now.console.forEach((c, i) => {
       const was = end.console[i];

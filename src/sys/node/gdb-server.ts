@@ -1,12 +1,14 @@
 /** gdb over TCP on the loopback interface: one connection at a time, each a debugger's session of its own on the domain that is there then. */
 import { createServer, type Server, type Socket } from "node:net";
 import { Debugger, type DebugMachine } from "../../debug/debugger.js";
-import { GdbStub, type StubOptions } from "../../debug/gdb/stub.js";
+import { GdbStub, type History, type StubOptions } from "../../debug/gdb/stub.js";
 import type { Domain } from "../../hypervisor/domain.js";
 
 export interface GdbServerOptions extends StubOptions {
   /** 0: any free port. */
   readonly port: number;
+  /** Default: a debugger that stops the domain alone. */
+  readonly attach?: (domain: Domain) => { readonly debug: Debugger; readonly history: History };
   /** The domain to debug now, or null while there is none. */
   readonly domain: () => Domain | null;
   /** There is something to do: wake the run loop. */
@@ -29,8 +31,9 @@ export function serveGdb(machine: DebugMachine, options: GdbServerOptions): Prom
       socket.destroy();
       return;
     }
-    const debug = new Debugger(machine, domain);
-    const stub = new GdbStub(debug, (bytes) => socket.write(bytes), options);
+    const made = options.attach?.(domain) ?? { debug: new Debugger(machine, domain) };
+    const { debug } = made;
+    const stub = new GdbStub(debug, (bytes) => socket.write(bytes), { ...options, ...made });
     session = { socket, debug, stub };
     const end = (): void => {
       if (session?.socket !== socket) return;
