@@ -9,6 +9,7 @@
  */
 import { BlockBackend } from "../devices/block/index.js";
 import { attachVif, VifBackend } from "../devices/network/index.js";
+import type { Domain } from "../hypervisor/domain.js";
 import { randomMac } from "./config/vif.js";
 import type { DiskSpec } from "./disks.js";
 import { ForkedImage, type FrozenView } from "./fork-disks.js";
@@ -96,6 +97,16 @@ export function sharingMiB(machine: Machine): { readonly freedMiB: number; reado
   return { freedMiB: Math.floor(sharing.savedFrames / 256), usedMiB: Math.ceil(sharing.sharedFrames / 256) };
 }
 
+/** KiB of a domain that are shared with others (or lent to them), as `xl sharing` shows it. */
+export function sharedKiB(domain: Domain): number {
+  const { frames } = domain.xen;
+  const { sharing } = frames;
+  if (sharing.sharedFrames === 0) return 0;
+  let n = 0;
+  for (const mfn of frames.pagesOf(domain.mm.id)) if (sharing.isShared(mfn)) n++;
+  return n * 4;
+}
+
 // --- templates ----------------------------------------------------------------------------------------------------------------
 
 /** Keep a running domain: it suspends itself, and goes on where it was. `release` the result when no more forks are wanted. */
@@ -110,8 +121,9 @@ export async function takeSnapshot(
   const suspended = performance.now();
   try {
     await quiesceDisks(running);
+    const vifs = vifsOf(machine, running);
     const snapshot = Snapshot.take(machine, domain, factsOf(machine, domain));
-    const template = new Template(machine, snapshot, disksOf(machine, running), vifsOf(machine, running));
+    const template = new Template(machine, snapshot, disksOf(machine, running), vifs);
     return Object.assign(template, { suspendMs: suspended - begin, snapshotMs: performance.now() - suspended });
   } finally {
     if (!domain.dying) resumeDomain(machine, running);

@@ -119,7 +119,7 @@ export class FrameTable {
     this.types = new PageTypes(this);
     this.m2p = new M2p(this);
     this.emptyRoot = this.allocXen();
-    this.emptySink = mem.aliases > 0 ? this.allocXen() : 0;
+    this.emptySink = this.allocXen();
     if (this.emptyRoot < 0 || this.emptySink < 0) bug("no memory for the hypervisor's own frames");
     this.sharing = new Sharing(this);
   }

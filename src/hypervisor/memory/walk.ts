@@ -24,7 +24,8 @@ export function walkL1(ft: FrameTable, root: Mfn, va: Va): Maddr {
     const e = u[i] as number;
     if ((e & (PTE_P | PTE_PS)) !== PTE_P) return -1;
     t = pteMfn(e, u[i + 1] as number);
-    if (!ft.valid(t)) return -1;
+    // (An alias frame that is nobody's stands for no memory.)
+    if (!ft.valid(t) || ft.ref[t] === 0) return -1;
     if (level === 4) i = mem.ram(t) * 1024 + (((hi & 0x7f) << 2) | (lo >>> 30)) * 2;
     else if (level === 3) i = mem.ram(t) * 1024 + ((lo >>> 21) & 511) * 2;
     else return t * 4096 + ((lo >>> 12) & 511) * 8;

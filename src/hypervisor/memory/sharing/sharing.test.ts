@@ -16,7 +16,12 @@ import {
   GTF_accept_transfer,
   GTF_permit_access,
 } from "../../../abi/grant_table.js";
-import { XENMEM_decrease_reservation, XENMEM_exchange } from "../../../abi/memory.js";
+import {
+  XENMEM_decrease_reservation,
+  XENMEM_exchange,
+  XENMEM_get_sharing_freed_pages,
+  XENMEM_get_sharing_shared_pages,
+} from "../../../abi/memory.js";
 import { DOMID_COW, DOMID_SELF, MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_PIN_L1_TABLE } from "../../../abi/xen.js";
 import type { Domain } from "../../domain.js";
 import { DomainFrames } from "../../events/guest-frame.js";
@@ -319,6 +324,15 @@ describe("alias frames", () => {
     ]);
     check();
   });
+});
+
+it("a guest reads the machine's numbers as on Xen", () => {
+  const c = child(2);
+  expect(w.call(c, doMemoryOp, XENMEM_get_sharing_shared_pages, 0)).toBe(PAGES);
+  // Parent, template and fork hold each of them: two frames are saved for each.
+  expect(w.call(c, doMemoryOp, XENMEM_get_sharing_freed_pages, 0)).toBe(2 * PAGES);
+  w.mem.w32(at(c, 4), 1);
+  expect(w.call(c, doMemoryOp, XENMEM_get_sharing_freed_pages, 0)).toBe(2 * PAGES - 1);
 });
 
 describe("memory that runs out", () => {

@@ -56,6 +56,7 @@ export class Sharing {
     this.first = mem.frames;
     this.id = ft.addOwner({ domid: DOMID_COW, dying: false, maxPages: 0 });
     mem.breakSharing = (mfn) => this.breakOrStop(mfn);
+    mem.sink = ft.emptySink;
   }
 
   // --- numbers (as Xen counts them: `sharing_freed_memory`, `sharing_used_memory`) -----------------------------------------------
@@ -373,7 +374,6 @@ export class Sharing {
     const { ft } = this;
     if (mfn < this.first && ft.owner[mfn] === this.id) bug(`backing ${mfn} is written while it is shared`);
     if (this.makePrivate(mfn)) return true;
-    if (ft.mem.sink === 0) ft.mem.sink = ft.emptySink;
     this.onExhausted(ft.owner[mfn] as number);
     return false;
   }
