@@ -91,9 +91,7 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
     await during(one, saveDomain(one.machine, a.running, sink));
     const restored = await during(one, restoreDomain(one.machine, new MemorySource(sink.bytes()), { plan }));
     expect(restored.plan).toMatchObject({ name: "mover", vcpus: 2 });
-    expect(parseSavedConfig(restored.config).disks).toEqual([
-      { vdev: "xvda", path, readOnly: false, cdrom: false },
-    ]);
+    expect(parseSavedConfig(restored.config).disks).toEqual([{ vdev: "xvda", path, readOnly: false, cdrom: false }]);
     a = new Guest(one, restored.running);
     one.guests.push(a);
     a.type("\n");

@@ -2,7 +2,11 @@
 import { setImmediate } from "node:timers/promises";
 import { LIMIT, type Host } from "../machine/harness.js";
 
-export async function during<T>(hosts: Host | readonly Host[], work: Promise<T>, what = "the toolstack's part"): Promise<T> {
+export async function during<T>(
+  hosts: Host | readonly Host[],
+  work: Promise<T>,
+  what = "the toolstack's part",
+): Promise<T> {
   let done = false;
   const mark = (): void => {
     done = true;

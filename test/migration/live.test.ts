@@ -51,7 +51,8 @@ describe("live migration", { timeout: LIMIT }, () => {
     const { sent, got } = await migrate(one, two, g.running, pipe(), new MigrationLedger(), {
       onProgress: (p) => seen.push(p),
     });
-    if (sent.status !== "fulfilled" || got.status !== "fulfilled" || got.value === null) throw new Error("no migration");
+    if (sent.status !== "fulfilled" || got.status !== "fulfilled" || got.value === null)
+      throw new Error("no migration");
     expect(one.machine.xen.domains.has(g.domid)).toBe(false);
     expect(sent.value.remoteDomid).toBe(got.value.running.domain.domid);
     expect(sent.value.rounds).toBeGreaterThan(1);

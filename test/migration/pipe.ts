@@ -40,7 +40,12 @@ export interface Cut {
 }
 
 /** Both ends: what one writes the other reads. After a break neither gets anything more; what had passed before can still be read. */
-export function pipe(cut: Cut = {}): { a: Duplex; b: Duplex; passed: () => { there: number; back: number }; break: () => void } {
+export function pipe(cut: Cut = {}): {
+  a: Duplex;
+  b: Duplex;
+  passed: () => { there: number; back: number };
+  break: () => void;
+} {
   const limits = { there: cut.there ?? Infinity, back: cut.back ?? Infinity };
   const watch = {
     onPassed: (): void => {

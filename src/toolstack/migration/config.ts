@@ -3,6 +3,7 @@
  * service) gives its own text to `saveDomain` and a plan to `restoreDomain`.
  */
 import { domainPath } from "../../xenstore/paths.js";
+import type { GrantLimits } from "../../hypervisor/grants/grant-table.js";
 import type { DiskSpec } from "../disks.js";
 import type { Machine, RunningDomain, VifSpec } from "../machine.js";
 import { damaged } from "./errors.js";
@@ -18,6 +19,7 @@ export interface RestorePlan {
   /** What it may grow to; default what it has. */
   readonly maxMemoryMiB?: number | undefined;
   readonly maxPort?: number | undefined;
+  readonly grantLimits?: GrantLimits | undefined;
   readonly disks?: readonly DiskSpec[] | undefined;
   readonly vifs?: readonly VifSpec[] | undefined;
   /** Further devices, attached after these. */

@@ -7,7 +7,14 @@ export { MigrationError, type MigrationErrorCode } from "./errors.js";
 export { MigrationLedger, type Decision } from "./ledger.js";
 export { receiveDomain, sendDomain, type ReceiveOptions, type SendOptions, type SendResult } from "./live.js";
 export { frameType } from "./frame-types.js";
-export { canonicaliseFrame, localiseFrame, localiseTable, translateTable, type FrameMap, type TableLevel } from "./page-tables.js";
+export {
+  canonicaliseFrame,
+  localiseFrame,
+  localiseTable,
+  translateTable,
+  type FrameMap,
+  type TableLevel,
+} from "./page-tables.js";
 export { hypervisorP2m, readP2m, writeP2m, type GuestP2m } from "./p2m.js";
 export * from "./rebuild.js";
 export { equip, restoreDomain, type Restored, type RestoreOptions } from "./restore.js";

@@ -133,8 +133,7 @@ class Inbox {
   }
   /** Throws if the other host has given up. */
   check(): void {
-    for (const f of this.frames)
-      if (f.type === P.FAILED) throw new Refused(f);
+    for (const f of this.frames) if (f.type === P.FAILED) throw new Refused(f);
     if (this.lost !== null) throw this.lost;
   }
   async expect(type: number): Promise<Frame> {
@@ -147,7 +146,8 @@ class Inbox {
         continue;
       }
       if (f.type === P.FAILED) throw new Refused(f);
-      if (f.type !== type) throw new MigrationError("peer", `the other host sent message ${f.type} in place of ${type}`);
+      if (f.type !== type)
+        throw new MigrationError("peer", `the other host sent message ${f.type} in place of ${type}`);
       return f;
     }
   }
@@ -281,7 +281,10 @@ function imageSource(next: () => Promise<Frame>): ByteSource {
       if (type === P.DATA) return body;
       over = true;
       if (type === P.IMAGE_END) return null;
-      throw new MigrationError("peer", type === P.ABORT ? "the sending host gave up" : `the sending host sent message ${type}`);
+      throw new MigrationError(
+        "peer",
+        type === P.ABORT ? "the sending host gave up" : `the sending host sent message ${type}`,
+      );
     },
   };
 }
@@ -315,7 +318,12 @@ export async function receiveDomain(
     ticket = ledger.begin(token, () => link.close());
     if (ticket === null) throw new MigrationError("peer", "this migration was tried before");
     await link.send(P.WELCOME);
-    restored = await buildFrom(machine, new Reader(imageSource(() => next("more of the domain"))), options, (name) => name + INCOMING);
+    restored = await buildFrom(
+      machine,
+      new Reader(imageSource(() => next("more of the domain"))),
+      options,
+      (name) => name + INCOMING,
+    );
     const end = await next("end of the image");
     if (end.type !== P.IMAGE_END) throw new MigrationError("peer", `the sending host sent message ${end.type}`);
     await equip(machine, restored);

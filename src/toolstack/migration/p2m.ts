@@ -11,6 +11,8 @@ import { pteMfn, PTE_P } from "../../hypervisor/memory/page-types.js";
 import { walkL1 } from "../../hypervisor/memory/walk.js";
 import type { Mfn } from "../../machine/memory.js";
 import { MigrationError } from "./errors.js";
+import { tableLevel } from "./formats.js";
+import { frameType } from "./frame-types.js";
 
 /** Entries of eight bytes in a page. */
 export const P2M_PER_PAGE = 512;
@@ -37,6 +39,7 @@ function tableFrames(domain: Domain, pages: number): Mfn[] | string {
     const root = Math.floor(cr3 / 4096);
     const va = mem.r32(at + shared_info.arch_p2m_vaddr) + (mem.r32(at + shared_info.arch_p2m_vaddr + 4) | 0) * 2 ** 32;
     if (!own(root)) return "the root of its P2M list is not its own";
+    if (tableLevel(frameType(ft, root)) !== 4) return "the root of its P2M list is no page table";
     if (va % 4096 !== 0) return "its P2M list does not begin with a page";
     for (let i = 0; i < pages; i++) {
       const pte = walkL1(ft, root, va + i * 4096);
@@ -68,7 +71,8 @@ export function readP2m(domain: Domain): GuestP2m {
   const fail = (why: string): never => {
     throw new MigrationError("unsupported", `domain ${domain.domid} cannot be moved: ${why}`);
   };
-  if (!(pfns > 0 && pfns <= MAX_PFNS)) return fail(pfns === 0 ? "it has no P2M table (yet)" : "its P2M table is too large");
+  if (!(pfns > 0 && pfns <= MAX_PFNS))
+    return fail(pfns === 0 ? "it has no P2M table (yet)" : "its P2M table is too large");
   const table = tableFrames(domain, Math.ceil(pfns / P2M_PER_PAGE));
   if (typeof table === "string") return fail(table);
   const mfn = new Int32Array(pfns).fill(-1);

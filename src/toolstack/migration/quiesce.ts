@@ -14,7 +14,10 @@ export async function quiesceDisks(running: RunningDomain): Promise<void> {
     try {
       await device.image?.flush();
     } catch (e) {
-      throw new MigrationError("state", `disk ${device.devid} cannot be flushed: ${e instanceof Error ? e.message : String(e)}`);
+      throw new MigrationError(
+        "state",
+        `disk ${device.devid} cannot be flushed: ${e instanceof Error ? e.message : String(e)}`,
+      );
     }
   }
 }

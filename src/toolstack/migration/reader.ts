@@ -8,7 +8,7 @@ import { vcpu_guest_context } from "../../abi/arch_x86_xen.js";
 import { xen_domctl_ext_vcpucontext, xen_domctl_vcpu_msr } from "../../abi/domctl.js";
 import { shared_info } from "../../abi/xen.js";
 import { fromUtf8 } from "../../xenstore/text.js";
-import { Reader, viewOf } from "./bytes.js";
+import { type Reader, viewOf } from "./bytes.js";
 import { damaged, MigrationError } from "./errors.js";
 import * as F from "./formats.js";
 import { MAX_PFNS, P2M_PER_PAGE } from "./p2m.js";
@@ -53,7 +53,8 @@ export async function readXlHeader(r: Reader): Promise<string> {
   const mandatory = d.getUint32(36, true);
   const unknown = (mandatory & ~(F.XL_MANDATORY_JSON | F.XL_MANDATORY_STREAMV2)) >>> 0;
   if (unknown !== 0) throw damaged(`unknown mandatory flags 0x${unknown.toString(16)} in the header`);
-  if ((mandatory & F.XL_MANDATORY_STREAMV2) === 0) throw damaged("a stream of the old format (before Xen 4.6) is not read");
+  if ((mandatory & F.XL_MANDATORY_STREAMV2) === 0)
+    throw damaged("a stream of the old format (before Xen 4.6) is not read");
   const length = d.getUint32(44, true);
   if (length > MAX_CONFIG) throw damaged(`the header claims ${length} bytes of configuration`);
   const optional = await r.exact(length, "the configuration");
@@ -143,7 +144,9 @@ class Vcpus {
         v.basic = content;
         break;
       case F.REC.X86_PV_VCPU_EXTENDED:
-        size(content.length >= xen_domctl_ext_vcpucontext.sysenter_disables_events + 1 && content.length <= MAX_EXTENDED);
+        size(
+          content.length >= xen_domctl_ext_vcpucontext.sysenter_disables_events + 1 && content.length <= MAX_EXTENDED,
+        );
         v.extended = content;
         break;
       case F.REC.X86_PV_VCPU_XSAVE:
@@ -234,7 +237,8 @@ async function readLibxc(r: Reader, handler: ImageHandler): Promise<ImageTail> {
         const frames = new Int32Array((body.length - 8) / 8);
         for (let i = 0; i < frames.length; i++) {
           const pfn = d.getUint32(8 + i * 8, true);
-          if (pfn > end || d.getUint32(12 + i * 8, true) !== 0) throw damaged(`page ${i} of the P2M lies outside of it`);
+          if (pfn > end || d.getUint32(12 + i * 8, true) !== 0)
+            throw damaged(`page ${i} of the P2M lies outside of it`);
           frames[i] = pfn;
         }
         pfns = end + 1;

@@ -61,7 +61,11 @@ function dataPage(state: SuspendedState, mfnOf: (pfn: number) => Mfn, pfn: numbe
 }
 
 /** Step 1: every page table names this host's frames. `only` restricts it to some tables (those not shared with another domain). */
-export function localiseTables(domain: Domain, state: SuspendedState, only: (pfn: number) => boolean = () => true): void {
+export function localiseTables(
+  domain: Domain,
+  state: SuspendedState,
+  only: (pfn: number) => boolean = () => true,
+): void {
   const { mem } = domain.xen;
   const mfnOf = frameMap(domain, state);
   for (let pfn = 0; pfn < state.pfns; pfn++) {
@@ -71,7 +75,8 @@ export function localiseTables(domain: Domain, state: SuspendedState, only: (pfn
     const mfn = mfnOf(pfn);
     if (mfn < 0) throw damaged(`page table ${pfn} is missing`);
     const bad = localiseFrame(mem, mfn, level, mfnOf);
-    if (bad >= 0) throw damaged(`entry ${bad} of the L${level} page table ${pfn} names memory that the domain does not have`);
+    if (bad >= 0)
+      throw damaged(`entry ${bad} of the L${level} page table ${pfn} names memory that the domain does not have`);
   }
 }
 

@@ -122,6 +122,7 @@ export async function loadFrom(
     maxVcpus: plan.vcpus,
     maxPages: xen.frames.limit,
     ...(plan.maxPort === undefined ? {} : { maxPort: plan.maxPort }),
+    ...(plan.grantLimits === undefined ? {} : { grantLimits: plan.grantLimits }),
   });
   try {
     const builder = new Builder(machine, domain, options.onProgress, reader);
@@ -185,7 +186,11 @@ export async function equip(machine: Machine, { running, plan }: Restored): Prom
 }
 
 /** Build a domain from a stream and let it go on from its suspension. */
-export async function restoreDomain(machine: Machine, source: ByteSource, options: RestoreOptions = {}): Promise<Restored> {
+export async function restoreDomain(
+  machine: Machine,
+  source: ByteSource,
+  options: RestoreOptions = {},
+): Promise<Restored> {
   const restored = await buildFrom(machine, new Reader(source), options);
   await equip(machine, restored);
   if (options.paused !== true) machine.xen.unpause(restored.running.domain);

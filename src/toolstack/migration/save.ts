@@ -6,7 +6,7 @@
  * pages is read from memory at a time and the machine runs between batches.
  */
 import type { Domain } from "../../hypervisor/domain.js";
-import { LogDirty } from "../../hypervisor/memory/log-dirty.js";
+import { type LogDirty } from "../../hypervisor/memory/log-dirty.js";
 import type { Machine, RunningDomain } from "../machine.js";
 import type { ByteSink } from "./bytes.js";
 import { captureState, captureTypes, pfnMap } from "./capture.js";
@@ -119,7 +119,12 @@ export class Copier {
   }
 
   /** Send frames in batches. Returns those whose page table could not be read in the middle of a change. */
-  private async send(list: readonly number[], p2m: GuestP2m, types: Uint8Array, phase: Progress["phase"]): Promise<number[]> {
+  private async send(
+    list: readonly number[],
+    p2m: GuestP2m,
+    types: Uint8Array,
+    phase: Progress["phase"],
+  ): Promise<number[]> {
     const fill = filler(this.domain, p2m);
     const late: number[] = [];
     for (let at = 0; at < list.length; at += MAX_BATCH) {

@@ -59,7 +59,11 @@ function wait(
 }
 
 /** Resolves when the guest is suspended. The machine must be driven meanwhile. */
-export async function suspendDomain(machine: Machine, running: RunningDomain, options: SuspendOptions = {}): Promise<void> {
+export async function suspendDomain(
+  machine: Machine,
+  running: RunningDomain,
+  options: SuspendOptions = {},
+): Promise<void> {
   const { domain } = running;
   const { xs, xen } = machine;
   const timeout = options.timeoutMs === undefined ? STEP_TIMEOUT : options.timeoutMs * 1e6;
@@ -119,7 +123,10 @@ export async function suspendDomain(machine: Machine, running: RunningDomain, op
     }
     if (domain.dying) throw new MigrationError("state", `domain ${domain.domid} was destroyed while it was to suspend`);
     if (domain.shutdownCode !== SHUTDOWN_suspend)
-      throw new MigrationError("state", `domain ${domain.domid} ended (code ${domain.shutdownCode}) in place of suspending`);
+      throw new MigrationError(
+        "state",
+        `domain ${domain.domid} ended (code ${domain.shutdownCode}) in place of suspending`,
+      );
   } catch (e) {
     letGo(machine, running);
     throw e;
