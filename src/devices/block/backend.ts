@@ -88,7 +88,17 @@ interface Job {
   readonly operation: number;
   readonly segments: readonly Segment[];
   readonly data: Uint8Array;
+  /** When it was taken; only while somebody traces. */
+  readonly started: number;
 }
+
+const OPERATION_NAMES: Readonly<Record<number, string>> = {
+  [BLKIF_OP_READ]: "read",
+  [BLKIF_OP_WRITE]: "write",
+  [BLKIF_OP_WRITE_BARRIER]: "write_barrier",
+  [BLKIF_OP_FLUSH_DISKCACHE]: "flush_diskcache",
+  [BLKIF_OP_DISCARD]: "discard",
+};
 
 /** One ring with its channel. */
 class Queue {
@@ -292,8 +302,11 @@ export class BlockBackend extends BackendDevice {
       this.host.dom0.xen.console.log(`vbd/${this.guest.domid}/${this.devid}: closing the image: ${String(e)}`);
     const close = async (): Promise<void> => {
       await this.flight.drained();
-      if (!this.readOnly) await image.flush();
-      await image.close();
+      try {
+        if (!this.readOnly) await image.flush();
+      } finally {
+        await image.close();
+      }
     };
     close().catch(log);
   }
@@ -360,7 +373,7 @@ export class BlockBackend extends BackendDevice {
       return this.fail(queue, request, operation);
     const data = new Uint8Array(sectors * SECTOR);
     if (!isRead && !this.copyIn(segments, data)) return this.fail(queue, request, operation);
-    const job: Job = { request, operation, segments, data };
+    const job: Job = { request, operation, segments, data, started: this.now() };
     let wait: Wait;
     try {
       wait = this.submit(image, job);
@@ -429,12 +442,35 @@ export class BlockBackend extends BackendDevice {
       return this.fail(queue, job.request, job.operation);
     }
     this.metrics.responses++;
+    this.trace(job.request, job.operation, BLKIF_RSP_OKAY, job);
     queue.respond(job.request, job.operation, BLKIF_RSP_OKAY);
+  }
+  private now(): number {
+    const { xen } = this.host.dom0;
+    return xen.trace.on ? xen.clock.now() : 0;
+  }
+  /** A request as it is answered, with what it took. */
+  private trace(request: BlockRequest, operation: number, status: number, job?: Job): void {
+    const { xen } = this.host.dom0;
+    if (!xen.trace.on) return;
+    const time = xen.clock.now();
+    const sectors = operation === BLKIF_OP_DISCARD ? request.discardSectors : (job?.data.length ?? 0) / SECTOR;
+    xen.trace.emit({
+      kind: "block",
+      time,
+      domid: this.guest.domid,
+      vcpu: -1,
+      name: OPERATION_NAMES[operation] ?? `operation_${operation}`,
+      args: { device: this.devid, sector: request.sector, sectors },
+      result: status,
+      ...(job === undefined || job.started === 0 ? {} : { duration: time - job.started }),
+    });
   }
 
   private fail(queue: Queue, request: BlockRequest, operation: number, status: number = BLKIF_RSP_ERROR): void {
     this.metrics.errors++;
     this.metrics.responses++;
+    this.trace(request, operation, status);
     queue.respond(request, operation, status);
   }
 
@@ -454,7 +490,13 @@ export class BlockBackend extends BackendDevice {
     }
     if (!this.within(sector, count)) return this.fail(queue, request, BLKIF_OP_DISCARD);
     this.metrics.discards++;
-    const job: Job = { request, operation: BLKIF_OP_DISCARD, segments: [], data: new Uint8Array(0) };
+    const job: Job = {
+      request,
+      operation: BLKIF_OP_DISCARD,
+      segments: [],
+      data: new Uint8Array(0),
+      started: this.now(),
+    };
     let wait: Wait;
     try {
       wait = this.flight.write(() => image.discard(sector, count));

@@ -75,7 +75,7 @@ class Disk {
   readonly device: BlockBackend;
   constructor(
     readonly front: TestFront,
-    image: BlockImage,
+    image: BlockImage | null,
     options: BlockBackendOptions = {},
     readonly abi: BlockAbi = ABI_64,
     order = -1,
@@ -585,6 +585,106 @@ describe("an image that takes its time", () => {
     slow.end("flush");
     await quiet();
     expect(slow.log).toEqual(["write 0", "flush", "close"]);
+  });
+});
+
+describe("the trace", () => {
+  it("has a record for every request, when it is answered", async () => {
+    const slow = new SlowImage();
+    const d = new Disk(front, slow).connect();
+    const seen: string[] = [];
+    const stop = machine.xen.trace.add((r) => {
+      if (r.kind !== "block") return;
+      seen.push(`d${r.domid} ${r.name} ${r.args["device"]} ${r.args["sector"]}+${r.args["sectors"]} = ${r.result}`);
+    });
+    d.put({ op: WRITE, id: 1, sector: 16, segs: [d.page(1)] });
+    d.put({ op: READ, id: 2, sector: 5000, segs: [d.page(1)] });
+    front.kick(d.port);
+    const { domid } = front.domain;
+    expect(seen).toEqual([`d${domid} read 51712 5000+0 = -1`]);
+    slow.end("write 16");
+    await front.until(() => seen.length === 2);
+    expect(seen[1]).toBe(`d${domid} write 51712 16+8 = 0`);
+    stop();
+  });
+});
+
+describe("a CD drive", () => {
+  const states = (d: Disk): { seen: (string | null)[]; stop: () => void } => {
+    const seen: (string | null)[] = [];
+    const { xs } = front.host;
+    const stop = xs.watch(`${d.device.backPath}/state`, () => seen.push(xs.read(`${d.device.backPath}/sectors`)));
+    front.settle();
+    seen.length = 0;
+    return { seen, stop };
+  };
+  const node = (d: Disk, name: string): string | null => front.host.xs.read(`${d.device.backPath}/${name}`);
+
+  it("may be empty: it has no sectors, reads are errors, a flush is none", () => {
+    const d = new Disk(front, null, { cdrom: true, removable: true }).connect();
+    expect([node(d, "sectors"), node(d, "info"), node(d, "sector-size")]).toEqual(["0", "7", "512"]);
+    expect(d.ask({ op: READ, segs: [d.page()] })).toBe(ERROR);
+    expect(d.ask({ op: WRITE, segs: [d.page()] })).toBe(ERROR);
+    expect(d.ask({ op: DISCARD, sectors: 8 })).toBe(NOTSUPP);
+    expect(d.ask({ op: FLUSH })).toBe(OKAY);
+  });
+
+  it("takes another medium: new nodes, and its state anew, once", async () => {
+    const d = new Disk(front, null, { cdrom: true }).connect();
+    const { seen, stop } = states(d);
+    const a = d.page();
+    for (const [sectors, fill] of [
+      [16, 5],
+      [64, 6],
+    ] as const) {
+      const medium = MemoryImage.from(new Uint8Array(sectors * SECTOR).fill(fill), true);
+      await d.device.changeMedium({ image: medium, name: `/iso/${sectors}`, owns: false });
+      front.settle();
+      expect([node(d, "sectors"), node(d, "params"), node(d, "state")]).toEqual([
+        String(sectors),
+        `/iso/${sectors}`,
+        "4",
+      ]);
+      expect(front.host.xs.read(`/libxl/${front.domain.domid}/device/vbd/51712/params`)).toBe(`/iso/${sectors}`);
+      expect(d.ask({ op: READ, sector: sectors - 8, segs: [a] })).toBe(OKAY);
+      expect(d.mem.r8(a.at)).toBe(fill);
+      expect(d.ask({ op: READ, sector: sectors - 7, segs: [a] })).toBe(ERROR);
+      expect(d.ask({ op: WRITE, segs: [a] })).toBe(ERROR);
+    }
+    await d.device.changeMedium(null);
+    front.settle();
+    expect(seen).toEqual(["16", "64", "0"]);
+    stop();
+    expect(d.ask({ op: READ, segs: [a] })).toBe(ERROR);
+    expect(d.device.isConnected).toBe(true);
+    expect(d.device.metrics.mediaChanges).toBe(3);
+  });
+
+  it("does what was asked of the old medium first, then closes it if it is its own", async () => {
+    const slow = new SlowImage();
+    const d = new Disk(front, slow, { cdrom: true, owns: true }).connect();
+    d.put({ op: READ, id: 7, segs: [d.page()] });
+    front.kick(d.port);
+    let changed = false;
+    const next = new SlowImage();
+    const change = d.device.changeMedium({ image: next, name: "next", owns: true }).then(() => (changed = true));
+    for (let i = 0; i < 10; i++) await Promise.resolve();
+    expect(changed).toBe(false);
+    // Between two media there is none.
+    d.put({ op: READ, id: 8, segs: [d.page()] });
+    front.kick(d.port);
+    expect(d.response()).toEqual({ id: 8, op: READ, status: ERROR });
+    slow.end("read 0");
+    await change;
+    front.settle();
+    expect(d.response()).toEqual({ id: 7, op: READ, status: OKAY });
+    expect([slow.log, next.log]).toEqual([["read 0", "close"], []]);
+  });
+
+  it("is the only disk whose medium changes", async () => {
+    const d = new Disk(front, image).connect();
+    await expect(d.device.changeMedium(null)).rejects.toThrow("not a CD drive");
+    expect(d.ask({ op: READ, segs: [d.page()] })).toBe(OKAY);
   });
 });
 

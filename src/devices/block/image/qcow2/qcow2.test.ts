@@ -123,6 +123,19 @@ describe("a qcow2 image", () => {
     expect(await sound(file)).toEqual({ leaks: 0 });
   });
 
+  it("has all it knows in the file after a flush, so that another process may go on with it", async () => {
+    const file = await make(2 ** 20, { clusterSize: 4096 });
+    const image = await Qcow2Image.open(file);
+    await image.write(0, fill(1024, 5));
+    await image.flush();
+    await image.discard(0, 512);
+    await image.flush();
+    const flushed = file.bytes();
+    expect(await sound(file)).toEqual({ leaks: 0 });
+    await image.close();
+    expect(Buffer.compare(file.bytes(), flushed)).toBe(0);
+  });
+
   it("lets its reference count table grow", async () => {
     // 64 blocks of 256 counts of 512 bytes: a table of one cluster is full at 8 MiB.
     const file = await make(24 << 20, { clusterSize: 512 });

@@ -7,7 +7,7 @@
  *   1. data, reference counts, new L2 tables          nobody refers to them yet
  *   2. the reference count table (only where new blocks of counts came, or it moved)
  *   3. L2 entries and L1 entries                      what was acknowledged before the flush is there now
- *   4. only now the counts of clusters that were let go go down: they may be given out again.
+ *   4. only now the counts of clusters that were let go go down (no step waits for that): they may be given out again.
  * So a crash at any moment leaves what was flushed, and at worst clusters that are counted and not used (`leaks` of qemu-img check).
  */
 import { ImageError, type ByteFile } from "../byte-file.js";
@@ -152,7 +152,8 @@ export class Qcow2Image implements BlockImage {
 
   private tableOffset(index: number): number {
     const at = placeOf({ hi: this.l1.getUint32(index * 8), lo: this.l1.getUint32(index * 8 + 4) });
-    if (at % this.clusterSize !== 0) throw this.damaged("the place of an L2 table");
+    if (at % this.clusterSize !== 0 || !Number.isSafeInteger(at + this.clusterSize))
+      throw this.damaged("the place of an L2 table");
     return at;
   }
 
@@ -218,13 +219,20 @@ export class Qcow2Image implements BlockImage {
     }
     const offset = placeOf(e);
     const own = (e.hi & COPIED) !== 0;
-    if (offset % this.clusterSize !== 0) throw this.damaged("the place of a cluster");
+    if (offset % this.clusterSize !== 0 || !Number.isSafeInteger(offset + this.clusterSize))
+      throw this.damaged("the place of a cluster");
     if ((e.lo & ZERO) !== 0 && this.header.version === 3) return { kind: "zero", offset, own };
     return offset === 0 ? { kind: "none" } : { kind: "data", offset, own };
   }
   private entry(table: Table | null, i: number): Mapped {
     if (table === null) return { kind: "none" };
     return this.decode({ hi: table.view.getUint32(i * 8), lo: table.view.getUint32(i * 8 + 4) });
+  }
+  /** May the guest's data go there? A damaged entry must not lead into the image's own tables. */
+  private writable(m: Mapped): boolean {
+    if (m.kind !== "data" || !m.own) return false;
+    if (this.guarded(m.offset / this.clusterSize)) throw this.damaged("a cluster of data in the place of a table");
+    return true;
   }
   private setEntry(table: Table, i: number, offset: number, flags: { copied: boolean; zero: boolean }): void {
     table.view.setUint32(i * 8, ((flags.copied ? COPIED : 0) | Math.floor(offset / 2 ** 32)) >>> 0);
@@ -324,11 +332,11 @@ export class Qcow2Image implements BlockImage {
       const index = Math.floor(cluster / this.perTable);
       const first = this.entry(yield* this.table(index), cluster % this.perTable);
       let n = Math.min(bytes.length - done, size - (at % size));
-      if (first.kind === "data" && first.own) {
+      if (first.kind === "data" && this.writable(first)) {
         const table = yield* this.table(index);
         for (let c = cluster + 1; done + n < bytes.length && c % this.perTable !== 0; c++) {
           const next = this.entry(table, c % this.perTable);
-          if (next.kind !== "data" || !next.own || !follows(first, next, (c - cluster) * size)) break;
+          if (!follows(first, next, (c - cluster) * size) || !this.writable(next)) break;
           n += Math.min(bytes.length - done - n, size);
         }
         yield* wait(this.file.write(first.offset + (at % size), bytes.subarray(done, done + n)));
@@ -347,6 +355,7 @@ export class Qcow2Image implements BlockImage {
     const i = cluster % this.perTable;
     // Allocated and reading as zeros: its content counts for nothing, so it can be filled in place.
     const reuse = m.kind === "zero" && m.own && m.offset !== 0;
+    if (reuse && this.guarded(m.offset / size)) throw this.damaged("a cluster of data in the place of a table");
     const target = reuse ? m.offset / size : yield* this.refcounts.allocate();
     const virgin = !reuse && target >= this.refcounts.end;
     const base = m.kind === "none" ? (this.options.backing?.sectors ?? 0) * SECTOR > cluster * size : m.kind !== "zero";
@@ -507,6 +516,18 @@ export class Qcow2Image implements BlockImage {
       throw e;
     }
     yield* this.drop(c);
+    // Nothing waits in memory after a flush but what was changed meanwhile: another process may open the file now (a migration).
+    for (const b of this.refcounts.dirtyBlocks()) if (!b.fresh) yield* this.applyLate(b);
+  }
+  private *applyLate(block: Table): Steps<void> {
+    const patches = takeDirty(block);
+    try {
+      yield* this.apply(patches);
+    } catch {
+      // The next flush tries again, and says so.
+      for (const p of patches)
+        for (let at = 0; at < p.bytes.length; at += SECTOR) block.touch(p.at - block.offset + at);
+    }
   }
   private *apply(patches: readonly Patch[]): Steps<void> {
     for (const p of patches) yield* wait(this.file.write(p.at, p.bytes));
