@@ -3,13 +3,7 @@
  *
  * Invariant: domains are made and ended between slices only (`between`), never inside a callback of the hypervisor.
  */
-import {
-  SHUTDOWN_crash,
-  SHUTDOWN_poweroff,
-  SHUTDOWN_reboot,
-  SHUTDOWN_soft_reset,
-  SHUTDOWN_watchdog,
-} from "../abi/sched.js";
+import { SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_watchdog } from "../abi/sched.js";
 import type { Run, RunEnd } from "../api/drive.js";
 import { dumpState } from "../hypervisor/traps/dump.js";
 import type { Domain } from "../hypervisor/domain.js";
@@ -28,6 +22,7 @@ import {
 } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import type { Action } from "../toolstack/config/index.js";
+import { actionFor, dumpsCore, RestartLimit } from "../toolstack/host/actions.js";
 import { Machine, type RunningDomain } from "../toolstack/machine.js";
 import { LineSplitter, TraceWriter, type Output } from "./output.js";
 import { collectStats, statsLines, type Stats } from "./stats.js";
@@ -73,11 +68,6 @@ export interface SessionResult {
   readonly stats: Stats;
 }
 
-/** A domain that crashes again this soon after its start is not started once more. */
-const CRASH_LOOP_MS = 10_000;
-/** One that asks for a reboot this soon, so many times in a row, neither. */
-const REBOOT_LOOP_MS = 1000;
-const REBOOT_LOOP = 5;
 /** Memory beyond what the domains ask for: rounding and shared frames of each. */
 const SLACK_MIB = 16;
 
@@ -91,8 +81,7 @@ interface Slot {
   finished: boolean;
   restarts: number;
   startedAt: number;
-  /** Ends in a row that came right after the start. */
-  hasty: number;
+  readonly limit: RestartLimit;
   domid: number;
   code: number;
   crashReason: string;
@@ -129,7 +118,7 @@ export class Session {
       finished: false,
       restarts: 0,
       startedAt: 0,
-      hasty: 0,
+      limit: new RestartLimit(),
       domid: -1,
       code: -1,
       crashReason: "",
@@ -324,7 +313,7 @@ export class Session {
     } else if (code !== SHUTDOWN_poweroff && code !== SHUTDOWN_reboot) {
       this.say(`xenolith: ${name} shut itself down (${shutdownWord(code)})`);
     }
-    const again = this.restarts(slot, this.actionFor(slot.plan, code), code);
+    const again = this.restarts(slot, this.actionOf(slot.plan, code), code);
     slot.lines?.end();
     running.destroy();
     slot.running = null;
@@ -347,48 +336,29 @@ export class Session {
     );
   }
 
-  private actionFor(plan: DomainPlan, code: number): Action {
-    switch (code) {
-      case SHUTDOWN_poweroff:
-        return plan.onPoweroff;
-      case SHUTDOWN_reboot:
-        return this.options.reboot ? plan.onReboot : "destroy";
-      case SHUTDOWN_crash:
-        return plan.onCrash;
-      case SHUTDOWN_watchdog:
-        return plan.onWatchdog;
-      case SHUTDOWN_soft_reset:
-        return plan.onSoftReset;
-      default:
-        return "destroy";
-    }
+  private actionOf(plan: DomainPlan, code: number): Action {
+    return code === SHUTDOWN_reboot && !this.options.reboot ? "destroy" : actionFor(plan, code);
   }
 
   /** Does the action start the domain again? Says what of it cannot be done. */
   private restarts(slot: Slot, action: Action, code: number): boolean {
     const { name } = slot.plan.spec;
+    if (dumpsCore(action)) this.say(`xenolith: ${name}: \`xenolith run\` writes no core dumps (xl does)`);
     switch (action) {
       case "restart":
       case "rename-restart":
-      case "coredump-restart":
-        if (action === "coredump-restart") this.say(`xenolith: ${name}: no core dump is written yet`);
-        if (statusOf(code) === STATUS_CRASH && performance.now() - slot.startedAt < CRASH_LOOP_MS) {
-          this.say(`xenolith: ${name} crashed within ${CRASH_LOOP_MS / 1000} s of its start: not started again`);
-          return false;
-        }
-        slot.hasty = performance.now() - slot.startedAt < REBOOT_LOOP_MS ? slot.hasty + 1 : 0;
-        if (slot.hasty < REBOOT_LOOP) return true;
-        this.say(`xenolith: ${name} ended ${REBOOT_LOOP} times within a second of its start: not started again`);
-        return false;
-      case "coredump-destroy":
-        this.say(`xenolith: ${name}: no core dump is written yet`);
-        return false;
+      case "coredump-restart": {
+        const why = slot.limit.refuses(code, performance.now() - slot.startedAt);
+        if (why !== undefined) this.say(`xenolith: ${name} ${why}`);
+        return why === undefined;
+      }
       case "soft-reset":
-        this.say(`xenolith: ${name}: soft reset is not supported yet`);
+        this.say(`xenolith: ${name}: soft reset is for HVM domains`);
         return false;
       case "preserve":
-        this.say(`xenolith: ${name}: cannot be preserved: nothing outlives this command yet`);
+        this.say(`xenolith: ${name}: cannot be preserved: nothing outlives this command (xl's domains do)`);
         return false;
+      case "coredump-destroy":
       case "destroy":
         return false;
     }

@@ -22,6 +22,7 @@ export const TRACE_KINDS: readonly TraceKind[] = [
   "emulate",
   "timer",
   "xenstore",
+  "block",
 ];
 
 // --- filter ---------------------------------------------------------------------------------------------------------------------

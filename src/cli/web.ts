@@ -37,7 +37,9 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   const files = {
     folder,
     more: new Map(
-      debian === null ? [] : [debian.kernel, debian.ramdisk].map((name) => [name, cache + name.slice("debian/".length)]),
+      debian === null
+        ? []
+        : [debian.kernel, debian.ramdisk].map((name) => [name, cache + name.slice("debian/".length)]),
     ),
     made: new Map([["lab.json", () => JSON.stringify({ debian, service: true })]]),
   };

@@ -40,7 +40,16 @@ describe.skipIf(!haveDebian)("Debian on a host", { timeout: 2 * BOOT }, () => {
     const run = async (command: string): Promise<string> => {
       const from = shell().length;
       term.write(`${command}\n`);
-      await until(command, () => PROMPT.test(shell().slice(from).replace(/^[^\n]*\n/, "")), 60_000);
+      await until(
+        command,
+        () =>
+          PROMPT.test(
+            shell()
+              .slice(from)
+              .replace(/^[^\n]*\n/, ""),
+          ),
+        60_000,
+      );
       return shell().slice(from).replace(/\r/g, "").split("\n").slice(1, -1).join("\n");
     };
 
@@ -60,7 +69,11 @@ describe.skipIf(!haveDebian)("Debian on a host", { timeout: 2 * BOOT }, () => {
     const cpus = async (): Promise<string> => await run("cat /sys/devices/system/cpu/online");
     expect(await cpus()).toBe("0");
     await host.setVcpus("deb", 2);
-    await until("the second one is present", async () => /^0-1$/.test(await run("cat /sys/devices/system/cpu/present")), 60_000);
+    await until(
+      "the second one is present",
+      async () => /^0-1$/.test(await run("cat /sys/devices/system/cpu/present")),
+      60_000,
+    );
     // Linux leaves it to user space (udev) to use it.
     await run("echo 1 > /sys/devices/system/cpu/cpu1/online");
     await until("the second one", async () => (await host.getDomain("deb")).vcpusOnline === 2, 60_000);
@@ -74,9 +87,11 @@ describe.skipIf(!haveDebian)("Debian on a host", { timeout: 2 * BOOT }, () => {
       { devid: 1, state: 4, connection: "pty" },
       { devid: 2, state: 4, connection: "socket" },
     ]);
-    expect(await run("cat /sys/bus/xenbus/devices/console-1/nodename")).toBe("device/console/1");
+    expect(await run("cat /sys/bus/xen/devices/console-1/nodename")).toBe("device/console/1");
     const agent = await terminal(host, "deb", 1);
-    await run("mknod /dev/hvc1 c 229 1 2>/dev/null; mknod /dev/hvc2 c 229 2 2>/dev/null; stty raw -echo < /dev/hvc1; stty raw -echo < /dev/hvc2");
+    await run(
+      "mknod /dev/hvc1 c 229 1 2>/dev/null; mknod /dev/hvc2 c 229 2 2>/dev/null; stty raw -echo < /dev/hvc1; stty raw -echo < /dev/hvc2",
+    );
     await run("echo from the guest > /dev/hvc1");
     await until("it is heard", () => agent.text().includes("from the guest"), 60_000);
     agent.write("to the guest\n");

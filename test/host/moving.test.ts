@@ -95,7 +95,9 @@ describe("save and restore", { timeout: LIMIT }, () => {
     const { host } = t;
     const { domid } = await host.create(request(...guest()));
     await ready(domid);
-    expect((await refusal(host.save(domid, { file: "/no/such/folder/x" }))).message).toMatch(/^\/no\/such\/folder\/x: /);
+    expect((await refusal(host.save(domid, { file: "/no/such/folder/x" }))).message).toMatch(
+      /^\/no\/such\/folder\/x: /,
+    );
     await progress("suspend");
     expect(existsSync("/no/such/folder/x")).toBe(false);
   });
@@ -155,7 +157,9 @@ describe("migration", { timeout: LIMIT }, () => {
       expect((await other.host.getConfig("suspend"))["on_crash"]).toBe("preserve");
       // And its end is that host's.
       other.machine.xen.domains.get(moved.domid)?.crash("a test");
-      await until("its action is taken", () => other.events.some((e) => e.type === "action" && e.action === "preserve"));
+      await until("its action is taken", () =>
+        other.events.some((e) => e.type === "action" && e.action === "preserve"),
+      );
     } finally {
       server.close();
       await other.close();
@@ -222,7 +226,15 @@ describe("a saved configuration", () => {
         { pdev_path: "/d,1.img", vdev: "xvda", format: "raw", readwrite: 1 },
         { vdev: "hdc", is_cdrom: 1, format: "empty" },
       ],
-      nics: [{ devid: 2, mac: "00:16:3e:aa:bb:01", bridge: "xenbr0", rate_bytes_per_interval: 50000, rate_interval_usecs: 50000 }],
+      nics: [
+        {
+          devid: 2,
+          mac: "00:16:3e:aa:bb:01",
+          bridge: "xenbr0",
+          rate_bytes_per_interval: 50000,
+          rate_interval_usecs: 50000,
+        },
+      ],
       channels: [{ name: "org.x", "connection.socket": { path: "/run/x" } }],
       on_reboot: "rename_restart",
       on_soft_reset: "soft_reset",
@@ -247,6 +259,7 @@ describe("a saved configuration", () => {
     });
   });
   it("that is none is refused", () => {
-    for (const bad of ["{", "{}", '{"c_info":{}}']) expect(() => configText(bad, "x")).toThrow(/^x: the saved configuration/);
+    for (const bad of ["{", "{}", '{"c_info":{}}'])
+      expect(() => configText(bad, "x")).toThrow(/^x: the saved configuration/);
   });
 });

@@ -34,6 +34,14 @@ function background(...args: string[]): { child: ChildProcess; done: Promise<{ s
   child.stderr.setEncoding("utf8").on("data", (s: string) => (out += s));
   return { child, done: new Promise((resolve) => child.on("close", (status) => resolve({ status, out }))) };
 }
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
 const notices: string[] = [];
 async function host(autostart = true): Promise<HostConnection> {
   const c = await connectHost({ stateDir: folder, autostart, onNotice: (line) => void notices.push(line) });
@@ -51,7 +59,7 @@ interface Facts {
 const facts = (): Facts => JSON.parse(xenolith("info", "--json").stdout) as Facts;
 
 describe("the host service", { timeout: 2 * LIMIT }, () => {
-  it("is started by `up`, says so when it is there already, and is ended by `down`", () => {
+  it("is started by `up`, says so when it is there already, and is ended by `down`", async () => {
     const first = xenolith("up", "--memory", "128");
     expect(first.stderr).toBe("");
     expect(first.stdout).toMatch(/^the host service is up: process \d+, \d+ MiB for domains, 4 CPUs, state in /);
@@ -62,7 +70,7 @@ describe("the host service", { timeout: 2 * LIMIT }, () => {
     expect(second.stdout).toContain(`is up already: process ${pid},`);
     const down = xenolith("down");
     expect([down.status, down.stdout, down.stderr]).toEqual([0, "the host service has ended\n", ""]);
-    expect(() => process.kill(pid, 0)).toThrow();
+    await until("its process is gone", () => !isThere(pid));
     expect(existsSync(join(folder, "domains.json"))).toBe(false);
     expect(xenolith("down").stdout).toBe("no host service is running\n");
   });
@@ -108,7 +116,9 @@ describe("the host service", { timeout: 2 * LIMIT }, () => {
     process.kill(pid ?? 0, "SIGKILL");
     expect(await c.closed).toMatch(/lost/);
     const next = xenolith("info", "--json");
-    expect(next.stderr).toMatch(new RegExp(`^xenolith: the host service \\(process ${pid ?? 0}\\) ended without being asked to`));
+    expect(next.stderr).toMatch(
+      new RegExp(`^xenolith: the host service \\(process ${pid ?? 0}\\) ended without being asked to`),
+    );
     expect(next.stderr).toMatch(/these 2 domains were lost with it: one \(1\), two \(2\)\n$/);
     expect((JSON.parse(next.stdout) as Facts).domains.map((d) => d.name)).toEqual(["Domain-0"]);
     expect(xenolith("info", "--json").stderr).toBe("");
@@ -130,15 +140,10 @@ describe("the host service", { timeout: 2 * LIMIT }, () => {
     const { pid } = await c.info();
     process.kill(pid ?? 0, "SIGTERM");
     await c.closed;
-    await until("the process is gone", () => {
-      try {
-        process.kill(pid ?? 0, 0);
-        return false;
-      } catch {
-        return true;
-      }
-    });
-    expect(xenolith("info").stderr).toMatch(/ended without being asked to: it got SIGTERM.*\n.*no domain was running on it/);
+    await until("its process is gone", () => !isThere(pid ?? 0));
+    expect(xenolith("info").stderr).toMatch(
+      /ended without being asked to: it got SIGTERM.*\n.*no domain was running on it/,
+    );
   });
 
   it("a command that is killed in the middle harms no domain", async () => {
@@ -148,7 +153,9 @@ describe("the host service", { timeout: 2 * LIMIT }, () => {
     // A caller that asks for a wait and a console, types, and is gone without a word.
     const raw = connect(socket ?? "");
     await new Promise((r) => raw.on("connect", r));
-    raw.write('{"id":1,"method":"waitForEnd","params":["console-echo"]}\n{"id":2,"method":"openConsole","params":["console-echo",0]}\n{"id":3,"me');
+    raw.write(
+      '{"id":1,"method":"waitForEnd","params":["console-echo"]}\n{"id":2,"method":"openConsole","params":["console-echo",0]}\n{"id":3,"me',
+    );
     await new Promise((r) => setTimeout(r, 100));
     raw.destroy();
     const t = await terminal(c, "console-echo");
@@ -169,13 +176,24 @@ describe("the host service", { timeout: 2 * LIMIT }, () => {
         raw.on("connect", () => raw.write(bytes));
         setTimeout(() => reject(new Error("it was not closed")), 10_000);
       });
-    for (const bytes of ["nonsense\n", "[]\n", '{"id":"x"}\n', '{"id":1,"method":"info"}\n', "x".repeat(9 << 20), '{"stream":1}\n'])
+    for (const bytes of [
+      "nonsense\n",
+      "[]\n",
+      '{"id":"x"}\n',
+      '{"id":1,"method":"info"}\n',
+      "x".repeat(9 << 20),
+      '{"stream":1}\n',
+    ])
       expect(await send(bytes)).toBe("");
-    const asked = await send('{"id":1,"method":"constructor","params":[]}\n{"id":2,"method":"destroy","params":[{}]}\nx\n');
+    const asked = await send(
+      '{"id":1,"method":"constructor","params":[]}\n{"id":2,"method":"destroy","params":[{}]}\nx\n',
+    );
     expect(asked).toBe("");
     expect(await refusal(c.request("constructor"))).toMatchObject({ code: "unsupported" });
     expect(await refusal(c.request("destroy", {}))).toMatchObject({ code: "invalid" });
-    expect(await refusal(c.request("create", { config: "", source: "x", extra: 1 }))).toMatchObject({ code: "invalid" });
+    expect(await refusal(c.request("create", { config: "", source: "x", extra: 1 }))).toMatchObject({
+      code: "invalid",
+    });
     expect((await c.listDomains()).length).toBe(1);
   });
 

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { debian, haveDebian, image } from "../cli-helper.js";
+import { debian, haveDebian, image, root } from "../cli-helper.js";
 import { havePython, RealXl, until } from "./real.js";
 import { readTranscript } from "./transcript.js";
 
@@ -258,5 +258,53 @@ describe.skipIf(!haveDebian)(`xl and Debian's kernel${haveDebian ? "" : " (.cach
     const log = join(xl.folder, "state/console/guest-deb.log");
     expect(existsSync(log) ? readFileSync(log, "utf8") : "").toContain("sysrq: HELP");
     expect(statSync(disk).size).toBe(4 << 20);
+  });
+
+  it("save, restore, fork and migrate: the guest goes on where it was", async () => {
+    xl.file("small.cfg", config("memory=96\n"));
+    await xl.ok("create", "small.cfg");
+    const log = join(xl.folder, "state/console/guest-deb.log");
+    const shell = async (): Promise<boolean> => existsSync(log) && readFileSync(log, "utf8").includes("xenolith:/#");
+    expect(await until(shell, 120)).toBe(true);
+
+    const kept = await xl.run("save", "-c", "deb", "deb.save");
+    expect(kept.stderr).toMatch(/^Saving to deb.save new xl format \(info 0x3\/0x0\/(\d+)\)\n/);
+    expect(kept.status).toBe(0);
+    expect((await xl.row("deb"))[4]).not.toContain("s");
+    await xl.ok("save", "deb", "deb.save");
+    expect((await xl.run("list", "deb")).status).toBe(1);
+    const back = await xl.run("restore", "-p", "deb.save");
+    expect(back.status, back.stderr).toBe(0);
+    expect(back.stderr).toMatch(
+      /^Loading new save file deb.save \(new xl fmt info 0x3\/0x0\/\d+\)\n Savefile contains xl domain config/,
+    );
+    expect((await xl.row("deb"))[4]).toBe("--p---");
+    const twice = await xl.run("restore", "deb.save");
+    expect(twice.status).toBe(1);
+    await xl.ok("unpause", "deb");
+
+    expect(await xl.ok("fork", "-n", "2", "deb", "kid")).toMatch(/^\d+ kid-1\n\d+ kid-2\n$/);
+    expect(Number((await xl.row("kid-2"))[2])).toBe(96);
+
+    const other = new RealXl(["--memory", "256"]);
+    await other.start();
+    try {
+      const { socket } = await other.migrationSocket();
+      const moved = await xl.run("migrate", "kid-1", socket);
+      expect(moved.stderr).toMatch(/^migration sender: Target reports successful startup\.\nMigration successful: /);
+      expect(moved.status).toBe(0);
+      // As through ssh: a command whose standard streams are the link.
+      const receive = `XENOLITH_STATE=${other.state} ${process.execPath} ${join(root, "bin/xl.js")} migrate-receive`;
+      expect((await xl.run("migrate", "-s", "", "kid-2", receive)).status).toBe(0);
+      expect((await other.ok("list")).match(/^kid-\d /gm)).toHaveLength(2);
+      expect((await xl.ok("list")).match(/^kid-\d /gm)).toBeNull();
+      const broken = await xl.run("migrate", "-s", "", "deb", "false");
+      expect(broken.status).toBe(1);
+      expect(broken.stderr).toContain("Migration failed, resuming at sender.");
+      expect((await xl.row("deb"))[0]).toBe("deb");
+    } finally {
+      await other.stop();
+    }
+    await xl.ok("destroy", "deb");
   });
 });

@@ -24,7 +24,8 @@ export const havePython = spawnSync("python3", ["-c", "import pty"]).status === 
 export class RealXl {
   /** Configurations and images of the test. */
   readonly folder = mkdtempSync(join(tmpdir(), "xl-test-"));
-  private readonly env = { ...process.env, XENOLITH_STATE: join(this.folder, "state") };
+  readonly state = join(this.folder, "state");
+  private readonly env = { ...process.env, XENOLITH_STATE: this.state };
 
   constructor(private readonly up: readonly string[] = []) {
     ensureBuilt();
@@ -43,6 +44,11 @@ export class RealXl {
     const path = join(this.folder, name);
     writeFileSync(path, content);
     return path;
+  }
+
+  async migrationSocket(): Promise<{ socket: string }> {
+    const { stdout } = await this.xenolith("info", "--json");
+    return { socket: (JSON.parse(stdout) as { migration_socket: string }).migration_socket };
   }
 
   run(...words: readonly string[]): Promise<XlResult> {

@@ -6,6 +6,7 @@ import {
   connectHost,
   InputError,
   runService,
+  serviceGone,
   SERVICE_COMMAND,
   startService,
   statePaths,
@@ -49,7 +50,11 @@ export function hostCommands(program: Command, version: string, done: (status: n
   program
     .command("up")
     .description("start the host service, which keeps domains running (the first xl command does so by itself)")
-    .option("--memory <MiB>", "memory for all domains together (default 2048, or half of what is free)", whole(64, 3840))
+    .option(
+      "--memory <MiB>",
+      "memory for all domains together (default 2048, or half of what is free)",
+      whole(64, 3840),
+    )
     .option("--pcpus <n>", "physical CPUs of the machine (default 4)", whole(1, 32))
     .addOption(new Option("--scheduler <name>", "the scheduler (default credit)").choices([...schedulers.keys()]))
     .addOption(new Option("--engine <kind>", "the CPU engine").choices(["auto", "interpreter", "translator"]))
@@ -113,7 +118,9 @@ function up(flags: UpFlags, version: string): Promise<number> {
       `the host service ${state}: process ${facts.pid ?? "?"}, ${facts.totalMemory} MiB for domains, ${facts.nrCpus} CPUs, state in ${facts.stateDir ?? "?"}\n`,
     );
     if (!started && Object.keys(flags).length > 0) {
-      process.stderr.write("xenolith: the options have no effect on a service that runs: end it with `xenolith down` first\n");
+      process.stderr.write(
+        "xenolith: the options have no effect on a service that runs: end it with `xenolith down` first\n",
+      );
     }
     return STATUS_OK;
   });
@@ -130,7 +137,6 @@ function down(flags: DownFlags): Promise<number> {
       return STATUS_OK;
     }
     if (flags.shutdown && !flags.force) await shutDownAll(host, flags.timeout);
-    const { pid } = await host.info();
     try {
       await host.request("stop", flags.force ? "force" : "gently");
     } catch (e) {
@@ -138,22 +144,11 @@ function down(flags: DownFlags): Promise<number> {
       throw new InputError(`${e.message}: --shutdown shuts them down first, --force destroys them`);
     }
     await host.closed;
-    await gone(pid);
+    // What is started next must find the folder free.
+    await serviceGone();
     process.stdout.write("the host service has ended\n");
     return STATUS_OK;
   });
-}
-
-/** What is started next must find the folder free. */
-async function gone(pid: number | undefined): Promise<void> {
-  for (let i = 0; pid !== undefined && i < 500; i++) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
-    await new Promise((r) => setTimeout(r, 20));
-  }
 }
 
 /** Ask every domain to shut down, all at once; those that do not in time are named. */
@@ -185,7 +180,8 @@ function info(flags: { json: boolean; start: boolean }): Promise<number> {
     const facts = await host.info();
     const domains = await host.listDomains();
     host.close();
-    if (flags.json) process.stdout.write(`${JSON.stringify({ ...snakes(facts), domains: domains.map(domainFacts) }, null, 2)}\n`);
+    if (flags.json)
+      process.stdout.write(`${JSON.stringify({ ...snakes(facts), domains: domains.map(domainFacts) }, null, 2)}\n`);
     else for (const [k, v] of Object.entries(snakes(facts))) process.stdout.write(`${k.padEnd(22)} : ${text(v)}\n`);
     return STATUS_OK;
   });

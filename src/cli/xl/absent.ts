@@ -197,11 +197,6 @@ export const absentCommands: readonly Command[] = [
     brief: "Replicate a running domain to another host",
     least: 2,
   }),
-  refuses("migrate-receive", "a host service receives domains itself: point `xl migrate` at its socket or HOST:PORT", {
-    synopsis: "- for internal use only",
-    brief: "Receive a domain from stdin",
-    least: 0,
-  }),
   refuses("suspend", "a domain that sleeps in memory is not there (save writes one to a file)", {
     brief: "Put a domain to sleep in memory",
   }),

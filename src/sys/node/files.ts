@@ -76,6 +76,8 @@ export function resolvePath(path: string, base: PathBase): string {
   const source = isAbsolute(base.source) ? base.source : join(cwd, base.source);
   const beside = join(dirname(source), path);
   if (existsSync(beside)) return beside;
+  // A file that is yet to be made (an overlay) goes where its folder is.
+  if (!existsSync(dirname(here)) && existsSync(dirname(beside))) return beside;
   return base.cwd === undefined ? path : here;
 }
 

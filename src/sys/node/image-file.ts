@@ -9,6 +9,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readSync, writeSync } from "node:fs";
 import { open, realpath, type FileHandle } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { ByteFile } from "../../devices/block/index.js";
 
 const SECTOR = 512;
@@ -111,12 +112,14 @@ export class ImageFile implements ByteFile {
   static async open(path: string, options: ImageFileOptions = {}): Promise<ImageFile> {
     const readOnly = options.readOnly ?? false;
     let file: FileHandle;
+    let made = options.create === true;
     try {
       file = await open(path, options.create === true ? "wx+" : readOnly ? "r" : "r+");
     } catch (e) {
       const missing = (e as NodeJS.ErrnoException).code === "ENOENT";
       if (readOnly || options.create === true || options.size === undefined || !missing) throw e;
       file = await open(path, "wx+");
+      made = true;
     }
     try {
       const stat = await file.stat();
@@ -132,6 +135,8 @@ export class ImageFile implements ByteFile {
       }
       const real = await realpath(path);
       claim(real, !readOnly);
+      // A new file's name is to last as its content does.
+      if (made) await syncFolder(real);
       return new ImageFile(real, file, size, readOnly, options.background ?? false, device);
     } catch (e) {
       await file.close();
@@ -216,6 +221,17 @@ export class ImageFile implements ByteFile {
     } finally {
       release(this.name);
     }
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(dirname(path), "r");
+  try {
+    await folder.sync();
+  } catch {
+    // Some file systems have no such thing.
+  } finally {
+    await folder.close();
   }
 }
 

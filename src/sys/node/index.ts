@@ -17,3 +17,4 @@ export { disksClosed, ImageFile } from "./image-file.js";
 export { NodeSockets } from "./nat-sockets.js";
 export { openDisk, checkDisk } from "./open-disk.js";
 export * from "./host/index.js";
+export { connectLink, FileSink, FileSource, listenForLinks, SocketLink } from "./migration-streams.js";

@@ -62,7 +62,11 @@ export class ConsoleHub {
     if (bytes.length === 0) return;
     this.kept.push(bytes);
     this.keptBytes += bytes.length;
-    for (let head = this.kept[0]; head !== undefined && this.keptBytes - head.length >= SCROLLBACK; head = this.kept[0]) {
+    for (
+      let head = this.kept[0];
+      head !== undefined && this.keptBytes - head.length >= SCROLLBACK;
+      head = this.kept[0]
+    ) {
       this.kept.shift();
       this.keptBytes -= head.length;
     }

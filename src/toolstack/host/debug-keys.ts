@@ -4,13 +4,7 @@
  */
 import { VIRQ_DEBUG } from "../../abi/xen.js";
 import type { Domain } from "../../hypervisor/domain.js";
-import {
-  ECS_INTERDOMAIN,
-  ECS_PIRQ,
-  ECS_RESERVED,
-  ECS_UNBOUND,
-  ECS_VIRQ,
-} from "../../hypervisor/events/ops.js";
+import { ECS_INTERDOMAIN, ECS_PIRQ, ECS_RESERVED, ECS_UNBOUND, ECS_VIRQ } from "../../hypervisor/events/ops.js";
 import { dumpState } from "../../hypervisor/traps/dump.js";
 import type { Vcpu } from "../../hypervisor/vcpu.js";
 import type { Xen } from "../../hypervisor/xen.js";

@@ -12,7 +12,7 @@ import {
 } from "../../hypervisor/hypercalls/xen-version.js";
 import { CpuidPolicy, XEN_MAJOR, XEN_MINOR } from "../../hypervisor/traps/cpuid-policy.js";
 import { SHUTDOWN_crash } from "../../abi/sched.js";
-import { sharingMiB } from "../fork.js";
+import { sharedKiB, sharingMiB } from "../fork.js";
 import type { Machine } from "../machine.js";
 import type { DomainInfo, HostInfo, VcpuInfo } from "./api.js";
 import { cpusOf } from "./cpu-list.js";
@@ -123,6 +123,7 @@ export function domainInfo(d: Domain, facts: ToolstackFacts): DomainInfo {
     uuid: d.uuid,
     type: "pv",
     currentKiB: d.mm.totPages * 4,
+    sharedKiB: sharedKiB(d),
     maxKiB: facts.maxKiB,
     targetKiB: facts.targetKiB,
     running,
@@ -147,8 +148,7 @@ export function domain0Info(machine: Machine, platform: HostPlatform, startedAt:
   const { xen, dom0 } = machine;
   const now = xen.clock.now();
   let guests = 0;
-  for (const d of xen.domains.values())
-    for (const v of d.vcpus) guests += v.time.runstate.spent(RUNSTATE_running, now);
+  for (const d of xen.domains.values()) for (const v of d.vcpus) guests += v.time.runstate.spent(RUNSTATE_running, now);
   const cpuTimeNs = Math.max(0, (platform.cpuTimeNs?.() ?? 0) - guests);
   const sched = xen.scheduler.adjust(dom0, null);
   return {

@@ -9,6 +9,8 @@
  */
 import { SHUTDOWN_crash, SHUTDOWN_suspend, SHUTDOWN_watchdog } from "../../abi/sched.js";
 import { dumpState } from "../../hypervisor/traps/dump.js";
+import { XEN_EXTRAVERSION } from "../../hypervisor/hypercalls/xen-version.js";
+import { XEN_MAJOR, XEN_MINOR } from "../../hypervisor/traps/cpuid-policy.js";
 import { InvariantError } from "../../hypervisor/memory/invariant.js";
 import { BuildError } from "../builder/index.js";
 import { ConfigError, parseDomainConfig, type Action, type DomainConfig } from "../config/index.js";
@@ -38,7 +40,7 @@ import { ConsoleHub, noConsole, type ConsoleSink } from "./console-hub.js";
 import { cpuMask } from "./cpu-list.js";
 import * as devices from "./devices.js";
 import { pressKeys } from "./debug-keys.js";
-import { domain0Info, domainInfo, freeKiB, hostInfo } from "./facts.js";
+import { domain0Info, domainInfo, freeKiB, hostInfo, totalKiB } from "./facts.js";
 import { libxlConfig } from "./libxl-json.js";
 import { ManagedDomain, type DiskRecord, type Kept } from "./managed-domain.js";
 import * as memory from "./memory.js";
@@ -105,6 +107,13 @@ export class Host implements HostApi {
     this.facts = options.facts ?? {};
     this.startedAt = this.now();
     const { xen } = this.machine;
+    const { pools, policy, pcpus } = xen.scheduler;
+    xen.console.log(
+      `Xenolith ${this.version} (Xen ${XEN_MAJOR}.${XEN_MINOR}${XEN_EXTRAVERSION}), ${this.platform.runtime}`,
+    );
+    xen.console.log(`System RAM: ${Math.floor(totalKiB(this.machine) / 1024)}MB (${totalKiB(this.machine)}kB)`);
+    xen.console.log(`Using scheduler: ${policy.name} (${policy.optName})`);
+    xen.console.log(`Brought up ${pcpus} CPUs, all in ${pools.first.name}`);
     xen.onShutdown((domain) => {
       // After the slice: what follows makes and ends domains.
       void Promise.resolve().then(() => {
@@ -207,9 +216,7 @@ export class Host implements HostApi {
   }
 
   private parse(request: CreateRequest): DomainConfig {
-    return said(() =>
-      parseDomainConfig(request.config, request.source, { overrides: request.overrides ?? [] }),
-    );
+    return said(() => parseDomainConfig(request.config, request.source, { overrides: request.overrides ?? [] }));
   }
 
   /** @internal Keep a name while something is made under it; call the result when it is there, or not. */
@@ -249,7 +256,8 @@ export class Host implements HostApi {
       const p = await planDomain(platform, base, before === undefined ? config : { ...config, disk: [], vif: [] });
       if (before === undefined) return p;
       const disks = [];
-      for (const d of before.disks) disks.push((await planDisk(platform, d.spec, { cwd: d.cwd, source: d.source })).disk);
+      for (const d of before.disks)
+        disks.push((await planDisk(platform, d.spec, { cwd: d.cwd, source: d.source })).disk);
       return { ...p, spec: { ...p.spec, disks, vifs: before.vifs } };
     });
     const uuid = again.uuid ?? plan.spec.uuid ?? machine.newUuid();
@@ -358,7 +366,10 @@ export class Host implements HostApi {
   }
 
   /** @internal A domain that came from elsewhere (a file, another host, a fork) is the host's from now on; it may have ended already. */
-  adopt(running: RunningDomain, as: Omit<Registration, "vifs"> & { readonly vifs?: readonly VifSpec[] }): ManagedDomain {
+  adopt(
+    running: RunningDomain,
+    as: Omit<Registration, "vifs"> & { readonly vifs?: readonly VifSpec[] },
+  ): ManagedDomain {
     const d = this.register(running, {
       ...as,
       vifs: as.vifs ?? devices.vifsOf(this.machine.xs, running.domain.domid, vifSpecs(as.config)),
@@ -379,7 +390,8 @@ export class Host implements HostApi {
     const { domain } = d.running;
     sched.moveToPool(xen, domain, pool.name);
     for (const v of domain.vcpus) {
-      const at = <T>(list: readonly T[] | undefined): T | undefined => list?.[Math.min(v.id, list.length - 1)];
+      // One for all; of several, each vCPU its own, and those beyond the list go anywhere.
+      const at = <T>(list: readonly T[] | undefined): T | undefined => (list?.length === 1 ? list[0] : list?.[v.id]);
       const hard = at(plan.hardAffinity);
       const soft = at(plan.softAffinity);
       if (hard !== undefined || soft !== undefined) sched.pin(xen, v, hard ?? null, soft ?? null);
@@ -422,7 +434,8 @@ export class Host implements HostApi {
     const end = new Promise<number>((resolve) => d.waiters.add(resolve));
     if (timeoutMs === undefined) return end;
     const code = await Promise.race([end, this.later(timeoutMs)]);
-    if (code === undefined) throw new HostError("timeout", `Domain ${d.domid} has not ended within ${timeoutMs / 1000} s`);
+    if (code === undefined)
+      throw new HostError("timeout", `Domain ${d.domid} has not ended within ${timeoutMs / 1000} s`);
     return code;
   }
 
@@ -586,7 +599,8 @@ export class Host implements HostApi {
 
   async getConfig(ref: DomainRef): Promise<Readonly<Record<string, unknown>>> {
     const d = this.domains.get(this.domidOf(ref));
-    if (d === undefined) return libxlConfig(null, { info: this.info0(), scheduler: this.schedulerOf(this.machine.dom0) });
+    if (d === undefined)
+      return libxlConfig(null, { info: this.info0(), scheduler: this.schedulerOf(this.machine.dom0) });
     return this.configJson(d.config, d);
   }
   private schedulerOf(d: Machine["dom0"]): { name: string; params: Readonly<Record<string, number>> } {
@@ -636,7 +650,10 @@ export class Host implements HostApi {
     const v = d.running.domain.vcpus[vcpu];
     if (v === undefined) throw new HostError("not-found", `Domain ${d.domid} has no vCPU ${vcpu}`);
     if (trigger !== "nmi") {
-      throw new HostError("unsupported", `Send trigger '${trigger}' failed: Invalid argument (a PV domain takes nmi only)`);
+      throw new HostError(
+        "unsupported",
+        `Send trigger '${trigger}' failed: Invalid argument (a PV domain takes nmi only)`,
+      );
     }
     if (!v.up) throw new HostError("state", `vCPU ${vcpu} of domain ${d.domid} is offline`);
     v.traps.nmiPending = true;

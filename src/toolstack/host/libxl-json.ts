@@ -9,6 +9,7 @@ import { parseVif } from "../config/vif.js";
 import type { VifSpec } from "../machine.js";
 import { Bridge } from "../../devices/network/index.js";
 import type { DomainInfo } from "./api.js";
+import { parseCpuList } from "./cpu-list.js";
 import { NAT_BRIDGE } from "./plan.js";
 
 /** What a running domain adds to its configuration. */
@@ -65,18 +66,32 @@ function nic(v: VifSpec, devid: number, running: boolean): Json {
 
 /** One disk or interface by its specification: what a dry run of `block-attach` and `network-attach` shows. */
 export const diskJson = (spec: string): Json => disk(parseDisk(spec), false);
-export function nicJson(spec: string): Json {
+export const nicJson = (spec: string): Json => nic(vifOf(spec), 0, false);
+
+/** A bridge that is not named is not shown: libxl finds the default later. */
+function vifOf(spec: string): VifSpec {
   const { bridge, ...v } = parseVif(spec);
-  return nic({ ...v, bridge }, 0, false);
+  return /(?:^|,)\s*bridge\s*=/.test(spec) ? { ...v, bridge } : v;
 }
 
 function channel(text: string, devid: number): Json {
-  const { name, connection, path } = parseChannel(text);
+  const c = parseChannel(text);
   return {
+    ...(c.backend === undefined ? {} : { backend_domname: c.backend }),
     devid,
-    ...(name === undefined ? {} : { name }),
-    [`connection.${connection}`]: path === undefined ? {} : { path },
+    ...(c.name === undefined ? {} : { name: c.name }),
+    [`connection.${c.connection}`]: c.path === undefined ? {} : { path: c.path },
   };
+}
+
+/** One list of physical CPUs for each vCPU; one alone is for all, and vCPUs beyond several go anywhere. */
+function affinity(lists: readonly string[], vcpus: number): (readonly number[])[] | undefined {
+  if (lists.length === 0) return undefined;
+  const parsed = lists.map((text) => parseCpuList(text));
+  if (parsed.some((p) => p === null)) return undefined;
+  const [first] = parsed;
+  if (parsed.length === 1) return Array.from({ length: vcpus }, () => first ?? []);
+  return parsed.slice(0, vcpus).map((p) => p ?? []);
 }
 
 const underscores = (action: string): string => action.replaceAll("-", "_");
@@ -100,10 +115,10 @@ export function libxlConfig(c: DomainConfig | null, run?: RunFacts): Json {
   const running = run !== undefined;
   const uuid = run?.info.uuid ?? c.uuid;
   const disks = (run?.disks ?? c.disk.map((text) => parseDisk(text))).map((d) => disk(d, running));
-  const vifs = (run?.vifs ?? c.vif.map((text): VifSpec => {
-    const { bridge, ...v } = parseVif(text);
-    return { ...v, bridge };
-  })).map((v, i) => nic(v, i, running));
+  const vifs = (run?.vifs ?? c.vif.map(vifOf)).map((v, i) => nic(v, i, running));
+  const channels = c.channel.map(channel);
+  const hard = affinity(c.cpus, c.maxvcpus);
+  const soft = affinity(c.cpusSoft, c.maxvcpus);
   const actions: readonly (readonly [string, string, string])[] = [
     ["on_poweroff", c.onPoweroff, "destroy"],
     ["on_reboot", c.onReboot, ""],
@@ -117,32 +132,39 @@ export function libxlConfig(c: DomainConfig | null, run?: RunFacts): Json {
       name: run?.info.name ?? c.name,
       ...(running ? { domid: ANY_DOMID } : {}),
       ...(uuid === undefined ? {} : { uuid }),
-      ...(c.pool === undefined ? {} : { poolid: c.pool }),
+      ...(c.pool === undefined ? {} : { pool_name: c.pool }),
       run_hotplug_scripts: "True",
     },
     b_info: {
       max_vcpus: c.maxvcpus,
       avail_vcpus: Array.from({ length: c.vcpus }, (_, i) => i),
+      ...(hard === undefined ? {} : { vcpu_hard_affinity: hard }),
+      ...(soft === undefined ? {} : { vcpu_soft_affinity: soft }),
       max_memkb: run?.info.maxKiB ?? c.maxmem * 1024,
       target_memkb: run?.info.targetKiB ?? c.memory * 1024,
       ...(running ? { video_memkb: 0 } : {}),
+      ...(c.maxGrantFrames === undefined ? {} : { max_grant_frames: c.maxGrantFrames }),
+      ...(c.maxMaptrackFrames === undefined ? {} : { max_maptrack_frames: c.maxMaptrackFrames }),
+      ...(c.maxGrantVersion === undefined ? {} : { max_grant_version: c.maxGrantVersion }),
       sched_params: {
         ...sched,
         ...(running || c.cpuWeight === undefined ? {} : { weight: c.cpuWeight }),
         ...(running || c.cap === undefined ? {} : { cap: c.cap }),
       },
       claim_mode: "True",
-      ...(c.bootloader === undefined ? {} : { bootloader: c.bootloader }),
+      ...(c.maxEventChannels === undefined ? {} : { event_channels: c.maxEventChannels }),
       ...(c.kernel === undefined ? {} : { kernel: c.kernel }),
       ...(c.cmdline === "" ? {} : { cmdline: c.cmdline }),
       ...(c.ramdisk === undefined ? {} : { ramdisk: c.ramdisk }),
+      ...(c.bootloader === undefined ? {} : { bootloader: c.bootloader }),
+      ...(c.bootloaderArgs.length === 0 ? {} : { bootloader_args: c.bootloaderArgs }),
       [`type.${c.type}`]: {},
       arch_arm: {},
       arch_x86: running ? { msr_relaxed: "False" } : {},
     },
     ...(disks.length === 0 ? {} : { disks }),
     ...(vifs.length === 0 ? {} : { nics: vifs }),
-    ...(c.channel.length === 0 ? {} : { channels: c.channel.map(channel) }),
+    ...(channels.length === 0 ? {} : { channels }),
     ...Object.fromEntries(actions.filter(([, value, dflt]) => value !== dflt).map(([k, v]) => [k, underscores(v)])),
   };
 }

@@ -7,6 +7,7 @@
 import { parseDomainConfig, type DomainConfig } from "../config/index.js";
 import { libxlJsonText } from "../config/json-text.js";
 import { openTracked } from "../disks.js";
+import { dumpCore } from "../dump-core.js";
 import { forkDomain } from "../fork.js";
 import {
   MigrationError,
@@ -26,7 +27,7 @@ import { HostError, type CreateRequest, type CreateResult, type MigrateResult, t
 import * as devices from "./devices.js";
 import type { Host } from "./host.js";
 import type { ManagedDomain } from "./managed-domain.js";
-import { planDevices } from "./plan.js";
+import { grantLimits, planDevices } from "./plan.js";
 import type { FileReader } from "./platform.js";
 import { configText, looksLikeJson } from "./saved-config.js";
 
@@ -134,7 +135,11 @@ async function planIncoming(host: Host, saved: string, given: string | undefined
       memoryMiB: config.memory,
       maxMemoryMiB: config.maxmem,
       maxPort: config.maxEventChannels,
-      disks: found.disks.map((disk) => ({ ...disk, image: openTracked(disk.image, (image) => void opened.push(image)) })),
+      grantLimits: grantLimits(config, source),
+      disks: found.disks.map((disk) => ({
+        ...disk,
+        image: openTracked(disk.image, (image) => void opened.push(image)),
+      })),
       vifs: found.vifs,
       kernelPath: config.kernel,
       ramdiskPath: config.ramdisk,
@@ -149,7 +154,13 @@ async function planIncoming(host: Host, saved: string, given: string | undefined
 }
 
 /** What came of it is the host's. */
-function adopted(host: Host, running: RunningDomain, incoming: Incoming, pauses: number, forget = false): ManagedDomain {
+function adopted(
+  host: Host,
+  running: RunningDomain,
+  incoming: Incoming,
+  pauses: number,
+  forget = false,
+): ManagedDomain {
   const { request, config, warnings, opened, consoles, channels } = incoming;
   return host.adopt(running, {
     request: { ...request, ...(forget ? { forget } : {}) },
@@ -292,6 +303,16 @@ export async function fork(
   return out;
 }
 
-export async function dump(_host: Host, _d: ManagedDomain, _path: string): Promise<void> {
-  throw new HostError("unsupported", "core dumps are not written yet");
+/** The core of a domain, whole or not at all. */
+export async function dump(host: Host, d: ManagedDomain, path: string): Promise<void> {
+  await moving(async () => {
+    const file = await host.platform.createFile(path);
+    try {
+      await dumpCore(host.machine, d.running.domain, file);
+      await file.commit();
+    } catch (e) {
+      await file.abort();
+      throw e;
+    }
+  });
 }

@@ -2,6 +2,7 @@
  * From a configuration to what a machine can make of it: everything it names is read and checked, so that nothing has been made when
  * something is wrong. `xenolith run` and the host of domains share this.
  */
+import type { GrantLimits } from "../../hypervisor/grants/grant-table.js";
 import type { BlockImage } from "../../devices/block/index.js";
 import { ConfigError, type Action, type DomainConfig } from "../config/index.js";
 import { parseDisk, type DiskConfig } from "../config/disk.js";
@@ -43,6 +44,19 @@ export function placing(c: DomainConfig, source = c.name): Placing {
   };
 }
 
+/** max_grant_frames, max_maptrack_frames, max_grant_version. */
+export function grantLimits(c: DomainConfig, source = c.name): GrantLimits {
+  const { maxGrantFrames, maxMaptrackFrames, maxGrantVersion: version } = c;
+  if (version !== undefined && version !== 1 && version !== 2) {
+    throw new ConfigError(`${source}: max_grant_version: ${version} is neither 1 nor 2`);
+  }
+  return {
+    ...(maxGrantFrames === undefined ? {} : { maxGrantFrames }),
+    ...(maxMaptrackFrames === undefined ? {} : { maxMaptrackFrames }),
+    ...(version === undefined ? {} : { maxVersion: version }),
+  };
+}
+
 /** The network interfaces of a configuration. */
 export function vifSpecs(c: DomainConfig): VifSpec[] {
   return c.vif.map((text) => planVif(text).vif);
@@ -80,8 +94,7 @@ export async function planDisk(
   base: PathBase,
 ): Promise<{ disk: DiskSpec; config: DiskConfig; warnings: readonly string[] }> {
   const parsed = parseDisk(text, base.source);
-  const d =
-    parsed.overlay === undefined ? parsed : { ...parsed, overlay: platform.resolve(parsed.overlay, base) };
+  const d = parsed.overlay === undefined ? parsed : { ...parsed, overlay: platform.resolve(parsed.overlay, base) };
   const path = d.target === "" ? "" : platform.resolve(d.target, base);
   await platform.checkDisk(d, path, base.source);
   return {
@@ -112,9 +125,7 @@ export async function planDevices(
 ): Promise<{ disks: DiskSpec[]; vifs: VifSpec[]; warnings: string[] }> {
   const warnings: string[] = [];
   const warn = (more: readonly string[]): void =>
-    void warnings.push(
-      ...more.map((w) => (w.startsWith(`${base.source}: `) ? w : `${base.source}: warning: ${w}`)),
-    );
+    void warnings.push(...more.map((w) => (w.startsWith(`${base.source}: `) ? w : `${base.source}: warning: ${w}`)));
   const out: { disks: DiskSpec[]; vifs: VifSpec[] } = { disks: [], vifs: [] };
   for (const text of disks) {
     const d = await planDisk(platform, text, base);
@@ -147,11 +158,6 @@ export async function planDomain(
     [...c.vif, ...(given.vifs ?? [])],
   );
   warnings.push(...devices.warnings);
-  for (const key of ["maxGrantFrames", "maxMaptrackFrames", "maxGrantVersion"] as const) {
-    if (c[key] === undefined) continue;
-    const name = key.replace(/[A-Z]/g, (l) => `_${l.toLowerCase()}`);
-    warnings.push(`${path}: warning: ${name}= is ignored: the default holds`);
-  }
   const kernelPath = platform.resolve(c.kernel, base);
   const ramdiskPath = given.ramdisk ?? (c.ramdisk === undefined ? undefined : platform.resolve(c.ramdisk, base));
   const kernel = await platform.readFile(kernelPath);
@@ -173,6 +179,7 @@ export async function planDomain(
       ...(c.uuid === undefined ? {} : { uuid: c.uuid }),
       ...(ramdisk === undefined ? {} : { ramdisk }),
       ...(c.maxEventChannels === undefined ? {} : { maxPort: c.maxEventChannels }),
+      grantLimits: grantLimits(c, path),
       disks: devices.disks,
       vifs: devices.vifs,
     },

@@ -81,6 +81,12 @@ function channel(c: Json): string {
   ]);
 }
 
+/** pCPUs of one vCPU; none are all. */
+function cpuList(v: unknown): string {
+  const cpus = (Array.isArray(v) ? (v as unknown[]) : []).filter((n) => typeof n === "number");
+  return cpus.length === 0 ? "all" : cpus.join(",");
+}
+
 const list = (values: readonly string[]): string => `[${values.map(quoted).join(", ")}]`;
 
 /** xl.cfg's words for libxl's JSON. Throws a ConfigError where it is none. */
@@ -112,7 +118,7 @@ export function configText(json: string, source: string): string {
   put("name", text(c["name"]));
   put("type", text(c["type"]));
   put("uuid", text(c["uuid"]));
-  put("pool", text(c["poolid"]));
+  put("pool", text(c["pool_name"]));
   put("memory", memory);
   put("maxmem", max === undefined || memory === undefined ? max : Math.max(max, memory));
   put("vcpus", vcpus);
@@ -121,12 +127,21 @@ export function configText(json: string, source: string): string {
   put("ramdisk", text(b["ramdisk"]));
   put("cmdline", text(b["cmdline"]));
   put("bootloader", text(b["bootloader"]));
+  for (const key of ["max_grant_frames", "max_maptrack_frames", "max_grant_version"]) put(key, number(b[key]));
+  put("max_event_channels", number(b["event_channels"]));
   if (text(sched["sched"]) === "credit") {
     put("cpu_weight", number(sched["weight"]));
     put("cap", number(sched["cap"]));
   }
   for (const key of ["on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset"])
     put(key, text(all[key])?.replaceAll("_", "-"));
+  for (const [key, of] of [
+    ["cpus", b["vcpu_hard_affinity"]],
+    ["cpus_soft", b["vcpu_soft_affinity"]],
+  ] as const) {
+    const lists = (Array.isArray(of) ? (of as unknown[]) : []).map(cpuList);
+    if (lists.length > 0) lines.push(`${key} = ${list(lists)}\n`);
+  }
   const disks = objects(all["disks"]).map(disk);
   const nics = objects(all["nics"]).map(vif);
   const channels = objects(all["channels"]).map(channel);

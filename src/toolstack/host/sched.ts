@@ -1,52 +1,77 @@
 /** Scheduling as the toolstack has it: parameters by name, affinity, CPU pools. */
-import { EBUSY } from "../../abi/errno.js";
+import { EBUSY, EEXIST, ENODEV, ENOENT } from "../../abi/errno.js";
 import type { Domain } from "../../hypervisor/domain.js";
+import { schedulers } from "../../hypervisor/scheduler/index.js";
+import type { CpuPool } from "../../hypervisor/scheduler/pools.js";
 import type { Vcpu } from "../../hypervisor/vcpu.js";
 import type { Xen } from "../../hypervisor/xen.js";
 import { HostError, type PoolInfo } from "./api.js";
 import { cpuMask } from "./cpu-list.js";
 
-const POOL0 = "Pool-0";
-
 export function listPools(xen: Xen): PoolInfo[] {
-  return [poolOf(xen, null)];
+  return xen.scheduler.pools.list().map(infoOf);
 }
-export function poolOf(xen: Xen, _d: Domain | null): PoolInfo {
+function infoOf(pool: CpuPool): PoolInfo {
   return {
-    id: 0,
-    name: POOL0,
-    scheduler: xen.scheduler.policy.optName,
-    cpus: Array.from({ length: xen.scheduler.pcpus }, (_, i) => i),
-    domains: xen.domains.size,
+    id: pool.id,
+    name: pool.name,
+    scheduler: pool.policy.optName,
+    cpus: pool.cpus(),
+    domains: pool.domains.size,
   };
 }
+export function poolOf(xen: Xen, d: Domain): PoolInfo {
+  return infoOf(xen.scheduler.pools.of(d));
+}
 /** By name or number; the first pool where nothing is said. */
-export function findPool(xen: Xen, ref: string | undefined): PoolInfo {
-  const pools = listPools(xen);
-  const found =
-    ref === undefined ? pools[0] : (pools.find((p) => p.name === ref) ?? pools.find((p) => String(p.id) === ref));
-  if (found === undefined) throw new HostError("not-found", `unknown cpupool '${ref ?? ""}'`);
+function find(xen: Xen, ref: string | undefined): CpuPool {
+  const { pools } = xen.scheduler;
+  if (ref === undefined) return pools.first;
+  const all = pools.list();
+  const found = all.find((p) => p.name === ref) ?? all.find((p) => String(p.id) === ref);
+  if (found === undefined) throw new HostError("not-found", `unknown cpupool '${ref}'`);
   return found;
 }
+export function findPool(xen: Xen, ref: string | undefined): PoolInfo {
+  return infoOf(find(xen, ref));
+}
 
-const onePool = (): HostError => new HostError("unsupported", "CPU pools beside Pool-0 are not there yet");
-export function createPool(_xen: Xen, _name: string, _scheduler: string | undefined, _cpus: readonly number[]): PoolInfo {
-  throw onePool();
+function check(rc: number, what: string): number {
+  if (rc >= 0) return rc;
+  if (rc === -EEXIST) throw new HostError("exists", `${what}: a pool with this name exists already`);
+  if (rc === -EBUSY) throw new HostError("state", `${what}: Device or resource busy`);
+  if (rc === -ENODEV || rc === -ENOENT) throw new HostError("not-found", `${what}: No such physical CPU there`);
+  throw new HostError("invalid", `${what}: Invalid argument`);
 }
-export function destroyPool(_xen: Xen, _ref: string): void {
-  throw onePool();
+
+export function createPool(xen: Xen, name: string, scheduler: string | undefined, cpus: readonly number[]): PoolInfo {
+  if (name === "" || name.includes("/")) throw new HostError("invalid", `"${name}" is not a name for a pool`);
+  const make = schedulers.get(scheduler ?? xen.scheduler.policy.optName);
+  if (make === undefined) throw new HostError("invalid", `Unknown scheduler: ${scheduler ?? ""}`);
+  const { pools } = xen.scheduler;
+  const id = check(pools.create(name, make(), [...new Set(cpus)]), `cannot create cpupool ${name}`);
+  return infoOf(pools.get(id) as CpuPool);
 }
-export function renamePool(_xen: Xen, _ref: string, _name: string): void {
-  throw onePool();
+export function destroyPool(xen: Xen, ref: string): void {
+  check(xen.scheduler.pools.destroy(find(xen, ref)), `cannot destroy cpupool ${ref}`);
 }
-export function poolAddCpus(_xen: Xen, _ref: string, _cpus: readonly number[]): void {
-  throw onePool();
+export function renamePool(xen: Xen, ref: string, name: string): void {
+  const pool = find(xen, ref);
+  if (name === "" || name.includes("/")) throw new HostError("invalid", `"${name}" is not a name for a pool`);
+  if (xen.scheduler.pools.list().some((p) => p !== pool && p.name === name))
+    throw new HostError("exists", `a cpupool with the name ${name} exists already`);
+  pool.name = name;
 }
-export function poolRemoveCpus(_xen: Xen, _ref: string, _cpus: readonly number[]): void {
-  throw onePool();
+export function poolAddCpus(xen: Xen, ref: string, cpus: readonly number[]): void {
+  const pool = find(xen, ref);
+  for (const p of cpus) check(xen.scheduler.pools.addCpu(pool, p), `cannot add cpu ${p} to ${pool.name}`);
 }
-export function moveToPool(xen: Xen, _d: Domain, name: string): void {
-  findPool(xen, name);
+export function poolRemoveCpus(xen: Xen, ref: string, cpus: readonly number[]): void {
+  const pool = find(xen, ref);
+  for (const p of cpus) check(xen.scheduler.pools.removeCpu(pool, p), `cannot remove cpu ${p} from ${pool.name}`);
+}
+export function moveToPool(xen: Xen, d: Domain, name: string): void {
+  check(xen.scheduler.pools.move(d, find(xen, name)), `cannot move domain ${d.domid} to ${name}`);
 }
 
 /** Where a vCPU may run and would rather; undefined leaves one as it is. */
@@ -89,7 +114,7 @@ export function setParams(
   scheduler: string | undefined,
   params: Readonly<Record<string, number>>,
 ): void {
-  const { optName } = xen.scheduler.policy;
+  const { optName } = xen.scheduler.pools.of(d).policy;
   if (scheduler !== undefined && scheduler !== optName) {
     throw new HostError("invalid", `Domain ${d.domid}: the scheduler is ${optName}, not ${scheduler}`);
   }
@@ -100,12 +125,11 @@ export function setParams(
 }
 
 export function getGlobal(xen: Xen, pool?: string): Readonly<Record<string, number>> {
-  findPool(xen, pool);
-  return xen.scheduler.policy.globals?.(null) ?? {};
+  return find(xen, pool).policy.globals?.(null) ?? {};
 }
 export function setGlobal(xen: Xen, params: Readonly<Record<string, number>>, pool?: string): void {
-  findPool(xen, pool);
-  if (xen.scheduler.policy.globals?.(params) === undefined) {
-    throw new HostError("invalid", `${xen.scheduler.policy.optName} takes no parameters like these`);
+  const { policy } = find(xen, pool);
+  if (policy.globals?.(params) === undefined) {
+    throw new HostError("invalid", `${policy.optName} takes no parameters like these`);
   }
 }

@@ -115,10 +115,7 @@ const METHODS: Readonly<Record<RequestMethod, readonly Check[]>> = {
   ejectCd: [ref, text],
   attachVif: [ref, text],
   detachVif: [ref, text],
-  save: [
-    ref,
-    record({ file: text, after: optional(one("destroy", "continue", "pause")), config: optional(text) }),
-  ],
+  save: [ref, record({ file: text, after: optional(one("destroy", "continue", "pause")), config: optional(text) })],
   restore: [text, optional(record({ paused: optional(flag), config: optional(text) }))],
   migrate: [ref, text, optional(record({ config: optional(text), keepName: optional(flag) }))],
   fork: [ref, optional(record({ count: optional(whole), name: optional(text), paused: optional(flag) }))],
@@ -205,14 +202,16 @@ export function serveHost(host: HostApi, port: WirePort, extra: ExtraMethods = {
       s.channel = channel;
       // One step later than the answer, which is sent in the step after this function's return.
       const returned = Promise.resolve();
-      void returned.then(() => {}).then(() => {
-        answered = true;
-        for (const bytes of early) send({ stream: id, data: toBase64(bytes) });
-        if (over !== null) {
-          streams.delete(id);
-          send({ stream: id, end: over });
-        }
-      });
+      void returned
+        .then(() => {})
+        .then(() => {
+          answered = true;
+          for (const bytes of early) send({ stream: id, data: toBase64(bytes) });
+          if (over !== null) {
+            streams.delete(id);
+            send({ stream: id, end: over });
+          }
+        });
       return { stream: id };
     } catch (e) {
       streams.delete(id);
@@ -360,8 +359,7 @@ export class WireCaller implements WireEnd {
         if (this.streams.has(stream)) this.port.send(JSON.stringify({ stream, write: toBase64(bytes) }));
       },
       close: () => {
-        if (this.streams.delete(stream) && this.over === null)
-          this.port.send(JSON.stringify({ stream, close: true }));
+        if (this.streams.delete(stream) && this.over === null) this.port.send(JSON.stringify({ stream, close: true }));
       },
     };
   }

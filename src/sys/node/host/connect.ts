@@ -85,6 +85,16 @@ function dial(path: string): Promise<Socket | null> {
   });
 }
 
+/** Wait until no service holds the folder any more (at most ten seconds). */
+export async function serviceGone(stateDir?: string): Promise<void> {
+  const paths = statePaths(stateDir);
+  for (const end = Date.now() + 10_000; Date.now() < end;) {
+    const lock = takeLock(paths.lock);
+    if (lock !== null) return lock.release();
+    await new Promise((r) => setTimeout(r, 30));
+  }
+}
+
 /** Tell of a service that ended unasked, if there was one and nobody has been told. */
 function reportLoss(paths: StatePaths, notice: (line: string) => void): void {
   const lock = takeLock(paths.lock);
@@ -124,10 +134,7 @@ export async function startService(options: ServiceOptions): Promise<{ started: 
       child.on("error", (e) => done({ error: e.message }));
       child.on("exit", (code, signal) =>
         // What it said may still be on its way.
-        setTimeout(
-          () => done({ error: `it ended (${signal ?? `status ${code ?? "?"}`}), see ${paths.log}` }),
-          200,
-        ),
+        setTimeout(() => done({ error: `it ended (${signal ?? `status ${code ?? "?"}`}), see ${paths.log}` }), 200),
       );
     });
   } finally {

@@ -159,7 +159,8 @@ export function socketStream(socket: Socket): ByteStream {
     write: async (bytes) => {
       if (failure !== null || socket.destroyed) throw new HostError("io", broken());
       socket.write(bytes);
-      while (socket.writableLength > STREAM_WINDOW && !socket.destroyed) await new Promise<void>((r) => writers.push(r));
+      while (socket.writableLength > STREAM_WINDOW && !socket.destroyed)
+        await new Promise<void>((r) => writers.push(r));
       if (socket.destroyed) throw new HostError("io", broken());
     },
     read: async () => {

@@ -153,7 +153,10 @@ export class Service {
     const { migrationPort: port, migrationAddress: address = "127.0.0.1" } = this.options;
     const path = this.paths.migration;
     rmSync(path, { force: true });
-    const places = [{ path, what: path }, ...(port === undefined ? [] : [{ port, host: address, what: `${address}:${port}` }])];
+    const places = [
+      { path, what: path },
+      ...(port === undefined ? [] : [{ port, host: address, what: `${address}:${port}` }]),
+    ];
     for (const { what, ...place } of places) {
       const server = createServer((socket) => this.migration(socket));
       await new Promise<void>((resolve, reject) => {
@@ -176,7 +179,8 @@ export class Service {
       (domid) => {
         if (domid !== null) this.say(`domain ${domid} has come from another host`);
       },
-      (e: unknown) => this.say(`a domain from another host did not get here: ${e instanceof Error ? e.message : String(e)}`),
+      (e: unknown) =>
+        this.say(`a domain from another host did not get here: ${e instanceof Error ? e.message : String(e)}`),
     );
   }
 

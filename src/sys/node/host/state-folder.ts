@@ -11,7 +11,16 @@
  * folder of this user's below the system's temporary one.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, lstatSync, mkdirSync, readFileSync, realpathSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { HostError } from "../../../toolstack/host/api.js";
@@ -46,7 +55,8 @@ export interface ServiceRecord {
 
 export function stateFolder(given?: string): string {
   const env = process.env;
-  const of = (name: string): string | undefined => (env[name] === undefined || env[name] === "" ? undefined : env[name]);
+  const of = (name: string): string | undefined =>
+    env[name] === undefined || env[name] === "" ? undefined : env[name];
   const xdg = of("XDG_STATE_HOME");
   const folder =
     given ??
