@@ -122,20 +122,30 @@ export async function bootDebian(page: Page, name: string, memory = 256): Promis
 
 /** Drop a file on the page: its text, or a file of this machine. */
 export async function dropFile(page: Page, name: string, content: string | { path: string }): Promise<void> {
+  await drop(
+    page,
+    typeof content === "string" ? { name, mimeType: "", buffer: Buffer.from(content, "latin1") } : content.path,
+    name,
+  );
+}
+/** Drop files of this machine, with their own names. */
+export async function dropFiles(page: Page, paths: string[]): Promise<void> {
+  await drop(page, paths, null);
+}
+
+async function drop(page: Page, files: Parameters<Page["setInputFiles"]>[1], name: string | null): Promise<void> {
   await page.evaluate(`{
     const input = document.createElement("input");
     input.type = "file";
+    input.multiple = true;
     input.id = "drop-test";
     document.body.append(input);
   }`);
-  await page.setInputFiles(
-    "#drop-test",
-    typeof content === "string" ? { name, mimeType: "", buffer: Buffer.from(content, "latin1") } : content.path,
-  );
+  await page.setInputFiles("#drop-test", files);
   await page.evaluate(`{
     const input = document.getElementById("drop-test");
     const dataTransfer = new DataTransfer();
-    dataTransfer.items.add(new File([input.files[0]], ${JSON.stringify(name)}));
+    for (const f of input.files) dataTransfer.items.add(new File([f], ${JSON.stringify(name)} ?? f.name));
     input.remove();
     document.querySelector(".app").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
   }`);

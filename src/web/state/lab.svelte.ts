@@ -167,7 +167,7 @@ class LabState {
       const s = this.session(d.domid);
       if (s === undefined) await this.addSession(d.domid, d.name);
       // A domain that is being restored has no console at first.
-      else if (!s.opened) await s.open(this.host).catch(() => {});
+      else await s.open(this.host).catch(() => {});
     }
     if (said.lines.length > 0) this.takeLog(said);
     for (const s of this.sessions) if (!m.domains.some((d) => d.domid === s.domid)) s.ended();

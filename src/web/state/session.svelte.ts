@@ -6,6 +6,10 @@ import type { LabHost } from "../../inspect/remote/lab.js";
 
 const DARK: ITheme = {
   background: "#0b0e12",
+  scrollbarSliderBackground: "#8a96a433",
+  scrollbarSliderHoverBackground: "#8a96a466",
+  scrollbarSliderActiveBackground: "#8a96a488",
+  overviewRulerBorder: "#0b0e12",
   foreground: "#d5dbe3",
   cursor: "#4cc38a",
   cursorAccent: "#0b0e12",
@@ -22,6 +26,10 @@ const DARK: ITheme = {
 };
 const LIGHT: ITheme = {
   background: "#ffffff",
+  scrollbarSliderBackground: "#5b687533",
+  scrollbarSliderHoverBackground: "#5b687566",
+  scrollbarSliderActiveBackground: "#5b687588",
+  overviewRulerBorder: "#ffffff",
   foreground: "#1f2933",
   cursor: "#0b7a57",
   cursorAccent: "#ffffff",
@@ -47,7 +55,7 @@ export class Session {
   /** The domain is gone; what is left is its text. */
   gone = $state(false);
   private channel: ConsoleChannel | null = null;
-  opened = false;
+  private opening: Promise<void> | null = null;
   private readonly early: Uint8Array[] = [];
 
   constructor(
@@ -62,6 +70,7 @@ export class Session {
       lineHeight: 1.15,
       cursorBlink: true,
       scrollback: 5000,
+      overviewRuler: { width: 9 },
       // Guests of ours end lines with a line feed alone; a tty's own carriage returns do no harm.
       convertEol: true,
       theme: theme === "dark" ? DARK : LIGHT,
@@ -77,13 +86,19 @@ export class Session {
     this.terminal.options.theme = theme === "dark" ? DARK : LIGHT;
   }
 
-  async open(host: LabHost): Promise<void> {
-    if (this.opened) return;
+  /** Attach to the console; does nothing where it is, or is under way. Fails where the domain has no console (yet). */
+  open(host: LabHost): Promise<void> {
+    this.opening ??= this.attach(host).catch((e: unknown) => {
+      this.opening = null;
+      throw e;
+    });
+    return this.opening;
+  }
+  private async attach(host: LabHost): Promise<void> {
     this.channel = await host.openConsole(this.domid, 0, {
       data: (bytes) => this.terminal.write(bytes),
       end: () => (this.channel = null),
     });
-    this.opened = true;
     for (const b of this.early.splice(0)) this.channel.write(b);
   }
   /** Type at the console. */
