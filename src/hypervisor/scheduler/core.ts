@@ -14,12 +14,16 @@ import type { Domain } from "../domain.js";
 import { Timer } from "../time/timers.js";
 import type { Vcpu } from "../vcpu.js";
 import type { Xen } from "../xen.js";
-import { firstCpu, type SchedParams, type SchedulerHost, type SchedulerPolicy, SchedUnit } from "./interface.js";
+import { ALL_CPUS, firstCpu, type SchedParams, type SchedulerPolicy, SchedUnit, type TaskSlice } from "./interface.js";
+import { CpuPools } from "./pools.js";
 
 /** Ports SCHEDOP_poll takes at most. */
 const MAX_POLL_PORTS = 128;
 /** Watchdog timers a domain has. */
 const WATCHDOGS = 2;
+
+/** What a pCPU in no pool does. */
+const IDLE: TaskSlice = { unit: null, time: -1 };
 
 class Pcpu {
   current: SchedUnit | null = null;
@@ -34,21 +38,23 @@ class Pcpu {
   }
 }
 
-export class SchedCore implements SchedulerHost {
+export class SchedCore {
   readonly pcpus: number;
+  readonly pools: CpuPools;
   private readonly cpu: Pcpu[] = [];
   private readonly watchdogs = new WeakMap<Domain, (Timer | null)[]>();
 
   constructor(
     private readonly xen: Xen,
+    /** The first pool's. */
     readonly policy: SchedulerPolicy,
   ) {
     this.pcpus = Math.min(32, xen.pcpus);
     for (let i = 0; i < this.pcpus; i++) this.cpu.push(new Pcpu());
-    policy.init(this);
+    this.pools = new CpuPools(this, policy);
   }
 
-  // --- for policies -------------------------------------------------------------------------------------------------------------
+  // --- for policies (through their pool) -------------------------------------------------------------------------------------------------------------
 
   now(): number {
     return this.xen.clock.now();
@@ -76,16 +82,19 @@ export class SchedCore implements SchedulerHost {
   // --- life of domains and vCPUs -------------------------------------------------------------------------------------------------
 
   initDomain(domain: Domain): void {
-    this.policy.initDomain(domain);
+    this.pools.add(domain);
+    this.pools.of(domain).policy.initDomain(domain);
   }
 
   /** Make the scheduler's view of a vCPU; the caller stores it in `vcpu.sched`. Its domain is known already. */
   initVcpu(vcpu: Vcpu): SchedUnit {
     const unit = new SchedUnit(vcpu);
+    const pool = this.pools.of(vcpu.domain);
+    unit.pool = pool;
     unit.pollTimer = new Timer(() => this.unblock(unit));
     unit.processor = vcpu.id % this.pcpus;
-    this.policy.initVcpu(unit);
-    unit.processor = this.policy.pickCpu(unit);
+    pool.policy.initVcpu(unit);
+    unit.processor = pool.policy.pickCpu(unit);
     return unit;
   }
 
@@ -101,18 +110,22 @@ export class SchedCore implements SchedulerHost {
       c.current = null;
       c.resched = true;
     }
-    this.policy.destroyVcpu(unit);
+    this.policyOf(unit).destroyVcpu(unit);
     unit.vcpu.time.destroy();
   }
 
   destroyDomain(domain: Domain): void {
     const w = this.watchdogs.get(domain);
     if (w !== undefined) for (const t of w) if (t !== null) this.xen.timers.stop(t);
-    this.policy.destroyDomain(domain);
+    this.pools.of(domain).policy.destroyDomain(domain);
+    this.pools.remove(domain);
   }
 
   adjust(domain: Domain, params: SchedParams | null): SchedParams | number {
-    return this.policy.adjust(domain, params);
+    return this.pools.of(domain).policy.adjust(domain, params);
+  }
+  private policyOf(unit: SchedUnit): SchedulerPolicy {
+    return (unit.pool ?? this.pools.first).policy;
   }
 
   // --- able to run or not --------------------------------------------------------------------------------------------------------
@@ -122,7 +135,7 @@ export class SchedCore implements SchedulerHost {
     const rs = unit.vcpu.time.runstate;
     if (this.runnable(unit)) {
       if (rs.state >= RUNSTATE_blocked) rs.change(RUNSTATE_runnable, this.now());
-      this.policy.wake(unit);
+      this.policyOf(unit).wake(unit);
     } else if (!unit.blocked && rs.state === RUNSTATE_blocked) rs.change(RUNSTATE_offline, this.now());
   }
 
@@ -131,7 +144,7 @@ export class SchedCore implements SchedulerHost {
     if (this.runnable(unit)) return;
     const rs = unit.vcpu.time.runstate;
     if (rs.state === RUNSTATE_runnable) rs.change(RUNSTATE_offline, this.now());
-    this.policy.sleep(unit);
+    this.policyOf(unit).sleep(unit);
   }
 
   pause(unit: SchedUnit): void {
@@ -196,15 +209,15 @@ export class SchedCore implements SchedulerHost {
   }
 
   yield(unit: SchedUnit): void {
-    this.policy.yield(unit);
+    this.policyOf(unit).yield(unit);
     this.tickle(unit.processor);
   }
 
   // --- affinity -------------------------------------------------------------------------------------------------------------------
 
-  /** Set where a vCPU may run (hard) and would rather (soft). −EINVAL when nothing of `hard` exists, −EBUSY while overridden. */
+  /** Set where a vCPU may run (hard) and would rather (soft). −EINVAL when nothing of `hard` is in its pool, −EBUSY while overridden. */
   setAffinity(unit: SchedUnit, hard: number, soft = unit.softAffinity): number {
-    if (firstCpu(hard, this.pcpus) < 0) return -EINVAL;
+    if (firstCpu(hard & this.maskOf(unit), this.pcpus) < 0) return -EINVAL;
     if (unit.overridden) return -EBUSY;
     unit.hardAffinity = hard | 0;
     unit.softAffinity = soft | 0;
@@ -229,14 +242,34 @@ export class SchedCore implements SchedulerHost {
     return 0;
   }
 
+  private maskOf(unit: SchedUnit): number {
+    return (unit.pool ?? this.pools.first).mask;
+  }
+
   private affinityChanged(unit: SchedUnit): void {
-    this.policy.affinityChanged?.(unit);
-    if ((unit.hardAffinity & (1 << unit.processor)) !== 0) return;
+    this.policyOf(unit).affinityChanged?.(unit);
+    if ((unit.hardAffinity & this.maskOf(unit) & (1 << unit.processor)) !== 0) return;
     // Off its present pCPU: out of the queue (or off the CPU) there and in again elsewhere.
+    this.takeOff(unit);
+    this.putOn(unit);
+  }
+
+  /** @internal Out of every queue, and off its pCPU. */
+  takeOff(unit: SchedUnit): void {
     this.pause(unit);
     if (unit.running) this.schedule(unit.processor, this.now());
-    unit.processor = this.policy.pickCpu(unit);
+  }
+  /** @internal And in again, where its policy thinks best. */
+  putOn(unit: SchedUnit): void {
+    unit.processor = this.policyOf(unit).pickCpu(unit);
     this.unpause(unit);
+  }
+  /** @internal A pCPU leaves the unit's pool (and is not in its mask any more). */
+  leave(unit: SchedUnit, pcpu: number): void {
+    if ((unit.hardAffinity & this.maskOf(unit)) === 0) unit.hardAffinity = ALL_CPUS;
+    if (unit.processor !== pcpu) return;
+    this.takeOff(unit);
+    this.putOn(unit);
   }
 
   // --- the pCPUs ------------------------------------------------------------------------------------------------------------------
@@ -259,7 +292,8 @@ export class SchedCore implements SchedulerHost {
   schedule(pcpu: number, now: number): Vcpu | null {
     const c = this.cpu[pcpu] as Pcpu;
     c.resched = false;
-    const slice = this.policy.doSchedule(pcpu, now);
+    const pool = this.pools.at(pcpu);
+    const slice = pool === null ? IDLE : pool.policy.doSchedule(pcpu, now);
     const next = slice.unit;
     if (slice.time >= 0) this.xen.timers.set(c.timer, now + slice.time);
     else if (c.timer.active) this.xen.timers.stop(c.timer);

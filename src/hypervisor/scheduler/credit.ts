@@ -23,14 +23,17 @@ import {
 } from "./interface.js";
 
 const MS = 1e6;
-const TICK = 10 * MS;
+/** Defaults, and what may be set (public/sysctl.h XEN_SYSCTL_CSCHED_*, XEN_SYSCTL_SCHED_RATELIMIT_*). */
 const TIMESLICE = 30 * MS;
+const TIMESLICE_MIN_MS = 1;
+const TIMESLICE_MAX_MS = 1000;
 /** A vCPU that got a pCPU keeps it for at least this long, unless it yields or blocks. */
 const RATELIMIT = 1 * MS;
+const RATELIMIT_MIN_US = 100;
+const RATELIMIT_MAX_US = 500_000;
 const MIN_TIMER = 0.1 * MS;
 const BALANCE_RATELIMIT = 1 * MS;
 const CREDITS_PER_NS = 10 / MS;
-const CREDITS_PER_SLICE = 300;
 const DEFAULT_WEIGHT = 256;
 
 const BOOST = 0;
@@ -146,13 +149,27 @@ export class CreditScheduler implements SchedulerPolicy {
   /** Sum of the credits of all active vCPUs at the last accounting. */
   private balance = 0;
   private sortEpoch = 0;
+  private timeslice = TIMESLICE;
+  private ratelimit = RATELIMIT;
+  /** Three ticks a slice. */
+  private tickLength = TIMESLICE / 3;
+  /** What a pCPU earns in a slice. */
+  private credits = TIMESLICE * CREDITS_PER_NS;
   private readonly answer: TaskSlice = { unit: null, time: -1 };
 
   init(host: SchedulerHost): void {
     this.host = host;
     this.master = host.createTimer((now) => this.account(now));
     for (let p = 0; p < host.pcpus; p++) this.cpus.push(new CreditPcpu(host, (now) => this.tick(p, now)));
-    this.idlers = host.pcpus >= 32 ? -1 : (1 << host.pcpus) - 1;
+    this.idlers = host.mask;
+  }
+
+  cpusChanged(): void {
+    for (let p = 0; p < this.host.pcpus; p++) {
+      const bit = 1 << p;
+      if ((this.host.mask & bit) === 0) this.idlers &= ~bit;
+      else if (this.host.current(p) === null) this.idlers |= bit;
+    }
   }
 
   deinit(): void {
@@ -184,6 +201,10 @@ export class CreditScheduler implements SchedulerPolicy {
     const u = stateOf(unit);
     u.queue?.remove(u);
     this.deactivate(u);
+    if (u.parked) {
+      u.parked = false;
+      this.host.unpause(unit);
+    }
   }
 
   // --- queues -------------------------------------------------------------------------------------------------------------------
@@ -234,9 +255,9 @@ export class CreditScheduler implements SchedulerPolicy {
   }
 
   pickCpu(unit: SchedUnit): number {
-    const hard = unit.hardAffinity;
+    const hard = unit.hardAffinity & this.host.mask;
     const soft = hard & unit.softAffinity;
-    const masks = [this.idlers & soft, this.idlers & hard, soft, hard];
+    const masks = [this.idlers & soft, this.idlers & hard, soft, hard, this.host.mask];
     for (const m of masks) {
       if (firstCpu(m, this.host.pcpus) < 0) continue;
       return (m & (1 << unit.processor)) !== 0 ? unit.processor : this.cycle(unit.processor, m);
@@ -256,7 +277,7 @@ export class CreditScheduler implements SchedulerPolicy {
   private activate(u: CreditUnit, now: number): void {
     u.active = true;
     u.dom.active.push(u);
-    if (!this.master.active) this.host.setTimer(this.master, now + TIMESLICE - (now % TIMESLICE));
+    if (!this.master.active) this.host.setTimer(this.master, now + this.timeslice - (now % this.timeslice));
   }
 
   private deactivate(u: CreditUnit): void {
@@ -280,7 +301,7 @@ export class CreditScheduler implements SchedulerPolicy {
     // Who runs may have lost its priority since it was chosen.
     const head = c.queue.head;
     if (head !== null && head.pri > u.pri) this.host.tickle(pcpu);
-    this.host.setTimer(c.ticker, now + TICK);
+    this.host.setTimer(c.ticker, now + this.tickLength);
   }
 
   /** Every 30 ms: deal out the credits by weight. */
@@ -294,7 +315,7 @@ export class CreditScheduler implements SchedulerPolicy {
     }
     const debt = this.balance < 0 ? -this.balance : 0;
     const weightTotal = weightLeft;
-    let total = CREDITS_PER_SLICE * this.host.pcpus + debt;
+    let total = this.credits * this.host.cpuCount + debt;
     let balance = 0;
     for (const d of this.domains.values()) {
       const n = d.active.length;
@@ -302,10 +323,10 @@ export class CreditScheduler implements SchedulerPolicy {
       const weight = d.weight * n;
       weightLeft -= weight;
       // No more than its vCPUs can use in one period, but for what the system as a whole owes.
-      let peak = n * CREDITS_PER_SLICE + (debt * weight) / weightTotal;
+      let peak = n * this.credits + (debt * weight) / weightTotal;
       let capPerUnit = 0;
       if (d.cap !== 0) {
-        const cap = (d.cap * CREDITS_PER_SLICE) / 100;
+        const cap = (d.cap * this.credits) / 100;
         if (cap < peak) peak = cap;
         capPerUnit = cap / n;
       }
@@ -321,7 +342,7 @@ export class CreditScheduler implements SchedulerPolicy {
     }
     this.balance = balance;
     this.sortEpoch++;
-    this.host.setTimer(this.master, now + TIMESLICE);
+    this.host.setTimer(this.master, now + this.timeslice);
   }
 
   private pay(u: CreditUnit, share: number, cap: number, now: number): number {
@@ -333,14 +354,14 @@ export class CreditScheduler implements SchedulerPolicy {
         u.parked = true;
         this.host.pause(u.unit);
       }
-      if (u.credit < -CREDITS_PER_SLICE) u.credit = -CREDITS_PER_SLICE;
+      if (u.credit < -this.credits) u.credit = -this.credits;
     } else {
       u.pri = UNDER;
       if (u.parked) {
         this.host.unpause(u.unit); // still marked as parked, so that it is not boosted for it
         u.parked = false;
       }
-      if (u.credit > CREDITS_PER_SLICE) {
+      if (u.credit > this.credits) {
         // It does not use what it earns: no longer active, and a little ahead when it comes back.
         this.deactivate(u);
         u.credit /= 2;
@@ -360,9 +381,9 @@ export class CreditScheduler implements SchedulerPolicy {
       this.burn(u, now);
       if (this.host.runnable(cur)) {
         const ran = now - u.since;
-        if (!u.yielding && ran < RATELIMIT) {
+        if (!u.yielding && ran < this.ratelimit) {
           answer.unit = cur;
-          answer.time = Math.max(RATELIMIT - ran, MIN_TIMER);
+          answer.time = Math.max(this.ratelimit - ran, MIN_TIMER);
           return answer;
         }
         c.queue.insert(u);
@@ -377,7 +398,7 @@ export class CreditScheduler implements SchedulerPolicy {
       }
     }
     if (next === null) {
-      this.idlers |= 1 << pcpu;
+      this.idlers |= (1 << pcpu) & this.host.mask;
       if (c.ticker.active) this.host.stopTimer(c.ticker);
       answer.unit = null;
       answer.time = -1;
@@ -385,7 +406,7 @@ export class CreditScheduler implements SchedulerPolicy {
     }
     next.queue?.remove(next);
     this.idlers &= ~(1 << pcpu);
-    if (cur === null) this.host.setTimer(c.ticker, now + TICK - (now % TICK));
+    if (cur === null) this.host.setTimer(c.ticker, now + this.tickLength - (now % this.tickLength));
     next.paidUntil = now;
     if (next.unit !== cur) {
       next.since = now;
@@ -394,7 +415,7 @@ export class CreditScheduler implements SchedulerPolicy {
     }
     next.unit.processor = pcpu;
     answer.unit = next.unit;
-    answer.time = TIMESLICE;
+    answer.time = this.timeslice;
     return answer;
   }
 
@@ -426,6 +447,21 @@ export class CreditScheduler implements SchedulerPolicy {
 
   // --- for people ---------------------------------------------------------------------------------------------------------------
 
+  globals(params: SchedParams | null): SchedParams | undefined {
+    if (params !== null) {
+      for (const k of Object.keys(params)) if (k !== "tslice_ms" && k !== "ratelimit_us") return undefined;
+      const ms = params["tslice_ms"] ?? this.timeslice / MS;
+      const us = params["ratelimit_us"] ?? this.ratelimit / 1000;
+      if (!Number.isInteger(ms) || ms < TIMESLICE_MIN_MS || ms > TIMESLICE_MAX_MS) return undefined;
+      if (us !== 0 && !(us >= RATELIMIT_MIN_US && us <= RATELIMIT_MAX_US && us <= ms * 1000)) return undefined;
+      this.timeslice = ms * MS;
+      this.tickLength = this.timeslice / 3;
+      this.credits = this.timeslice * CREDITS_PER_NS;
+      this.ratelimit = us * 1000;
+    }
+    return { tslice_ms: this.timeslice / MS, ratelimit_us: this.ratelimit / 1000 };
+  }
+
   adjust(domain: Domain, params: SchedParams | null): SchedParams | number {
     const d = this.domainOf(domain);
     if (params !== null) {
@@ -441,7 +477,7 @@ export class CreditScheduler implements SchedulerPolicy {
 
   dumpSettings(): string {
     const lines = [
-      `${this.optName}: timeslice ${TIMESLICE / MS} ms, tick ${TICK / MS} ms, ratelimit ${RATELIMIT / MS} ms`,
+      `${this.optName}: timeslice ${this.timeslice / MS} ms, tick ${this.tickLength / MS} ms, ratelimit ${this.ratelimit / MS} ms`,
     ];
     for (const d of this.domains.values())
       lines.push(`  d${d.domain.domid}: weight ${d.weight}, cap ${d.cap}, ${d.active.length} active`);

@@ -9,6 +9,8 @@ import type { Domain } from "../domain.js";
 import type { Timer } from "../time/timers.js";
 import type { Vcpu } from "../vcpu.js";
 
+import type { CpuPool } from "./pools.js";
+
 export type { SchedCore as Scheduler } from "./core.js";
 
 /** All pCPUs, as a bit mask (at most 32). */
@@ -34,6 +36,8 @@ export class SchedUnit {
   savedAffinity = ALL_CPUS;
   /** The policy's own state. */
   policy: unknown = null;
+  /** The CPU pool it is scheduled in; set by the core. */
+  pool: CpuPool | null = null;
   /** Ends a poll; made by the core. */
   pollTimer: Timer | null = null;
   constructor(readonly vcpu: Vcpu) {}
@@ -41,7 +45,11 @@ export class SchedUnit {
 
 /** What a policy may use. */
 export interface SchedulerHost {
+  /** pCPUs of the machine: numbers are below this. */
   readonly pcpus: number;
+  /** Those that are this policy's, as a bit mask, and how many these are. They may change (`cpusChanged`). */
+  readonly mask: number;
+  readonly cpuCount: number;
   now(): number;
   /** Which unit has a pCPU; null is idle. */
   current(pcpu: number): SchedUnit | null;
@@ -88,6 +96,8 @@ export interface SchedulerPolicy {
   pickCpu(unit: SchedUnit): number;
   /** Set (or, with null, only get) a domain's parameters; a negative errno refuses them. */
   adjust(domain: Domain, params: SchedParams | null): SchedParams | number;
+  /** pCPUs came or went. */
+  cpusChanged?(): void;
   /** Set (or, with null, only get) what the scheduler itself has to be set; undefined refuses it. */
   globals?(params: SchedParams | null): SchedParams | undefined;
   /** The unit's affinity changed. */

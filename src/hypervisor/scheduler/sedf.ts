@@ -127,9 +127,13 @@ export class SedfScheduler implements SchedulerPolicy {
   }
 
   pickCpu(unit: SchedUnit): number {
-    const want = unit.vcpu.id % this.host.pcpus;
-    if ((unit.hardAffinity & (1 << want)) !== 0) return want;
-    return Math.max(0, firstCpu(unit.hardAffinity, this.host.pcpus));
+    const { mask, pcpus, cpuCount } = this.host;
+    // The vCPUs of a domain side by side on the pCPUs there are.
+    let left = cpuCount === 0 ? 0 : unit.vcpu.id % cpuCount;
+    let want = -1;
+    for (let p = 0; p < pcpus && want < 0; p++) if ((mask & (1 << p)) !== 0 && left-- === 0) want = p;
+    if (want >= 0 && (unit.hardAffinity & (1 << want)) !== 0) return want;
+    return Math.max(0, firstCpu(unit.hardAffinity & mask, pcpus));
   }
 
   affinityChanged(): void {

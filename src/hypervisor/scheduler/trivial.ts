@@ -32,7 +32,8 @@ export class TrivialScheduler implements SchedulerPolicy {
   wake(unit: SchedUnit): void {
     if (unit.running || this.queue.includes(unit)) return;
     this.queue.push(unit);
-    for (let p = 0; p < this.host.pcpus; p++) if (this.host.current(p) === null) this.host.tickle(p);
+    for (let p = 0; p < this.host.pcpus; p++)
+      if ((this.host.mask & (1 << p)) !== 0 && this.host.current(p) === null) this.host.tickle(p);
   }
 
   sleep(unit: SchedUnit): void {
@@ -52,7 +53,7 @@ export class TrivialScheduler implements SchedulerPolicy {
   }
 
   pickCpu(unit: SchedUnit): number {
-    return Math.max(0, firstCpu(unit.hardAffinity, this.host.pcpus));
+    return Math.max(0, firstCpu(unit.hardAffinity & this.host.mask, this.host.pcpus));
   }
 
   adjust(_domain: Domain, params: SchedParams | null): SchedParams | number {
