@@ -38,6 +38,8 @@ async function login(g: Guest): Promise<void> {
   await g.expect(/root@debian:~# $/, BOOT);
   g.type("exec env PS1='xenolith:# ' sh\n");
   await g.expect(/\nxenolith:# $/, BOOT);
+  // getty may be faster than the rest.
+  await g.sh("until systemctl -q is-active multi-user.target; do sleep 1; done", BOOT);
 }
 
 /** What a disk holds now, as a file of its own. */
