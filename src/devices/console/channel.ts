@@ -54,13 +54,7 @@ export function attachChannel(
   const { domain } = devices;
   const name: Nodes = c.name === undefined ? [] : [["name", c.name]];
   // What the guest may read and not write.
-  const fixed: Nodes = [
-    ["limit", LIMIT],
-    ["type", "xenconsoled"],
-    ["output", c.connection],
-    ["tty", ""],
-    ...name,
-  ];
+  const fixed: Nodes = [["limit", LIMIT], ["type", "xenconsoled"], ["output", c.connection], ["tty", ""], ...name];
   const backend = new ChannelBackend(host, domain, devid);
   devices.attach(backend, {
     front: [["state", 1], ["protocol", "vt100"], ...fixed],
