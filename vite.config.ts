@@ -16,7 +16,10 @@ function icedForPages(): Plugin {
       const body = code
         .replace(/const \{ TextDecoder, TextEncoder \} = require\(.util.\);/, "")
         .replace(/const path = require\('path'\)[^\n]*\n/, "")
-        .replace(/const bytes = require\('fs'\)[^\n]*\n/, "const bytes = await (await fetch(wasmUrl)).arrayBuffer();\n");
+        .replace(
+          /const bytes = require\('fs'\)[^\n]*\n/,
+          "const bytes = await (await fetch(wasmUrl)).arrayBuffer();\n",
+        );
       if (!body.includes("fetch(wasmUrl)")) throw new Error("iced-x86 is packed in another way than this knows");
       const names = ["Decoder", "DecoderOptions", "Formatter", "FormatterSyntax"];
       const own = names.map((n) => `const own${n} = module.exports.${n};`).join("");

@@ -32,7 +32,11 @@ function workerThread(profile) {
   for (const pid of readdirSync("/proc").filter((n) => /^\d+$/.test(n))) {
     try {
       if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer")) continue;
-      if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(profile) && !ancestors(pid).some((p) => ownProfile(p, profile))) continue;
+      if (
+        !readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(profile) &&
+        !ancestors(pid).some((p) => ownProfile(p, profile))
+      )
+        continue;
       for (const tid of readdirSync(`/proc/${pid}/task`)) {
         const name = readFileSync(`/proc/${pid}/task/${tid}/comm`, "utf8").trim();
         if (name.startsWith("DedicatedWorker")) found.push({ pid, tid });
@@ -46,7 +50,7 @@ function workerThread(profile) {
 }
 function ancestors(pid) {
   const out = [];
-  for (let p = pid; Number(p) > 1; ) {
+  for (let p = pid; Number(p) > 1;) {
     p = /PPid:\s*(\d+)/.exec(readFileSync(`/proc/${p}/status`, "utf8"))?.[1] ?? "0";
     if (Number(p) > 1) out.push(p);
   }
@@ -220,7 +224,12 @@ for (let r = 0; r < rounds; r++) {
   ]) {
     const times = await round(open);
     for (const [name, ms] of Object.entries(times)) best[where][name] = Math.min(best[where][name] ?? Infinity, ms);
-    if (!json) console.error(`round ${r + 1}, ${where}: ${Object.values(times).map((t) => t.toFixed(0)).join(" ")} ms`);
+    if (!json)
+      console.error(
+        `round ${r + 1}, ${where}: ${Object.values(times)
+          .map((t) => t.toFixed(0))
+          .join(" ")} ms`,
+      );
   }
 }
 const smooth = await frames(web.url);
@@ -234,7 +243,8 @@ const rows = Object.keys(best.node).map((name) => ({
 if (json) console.log(JSON.stringify({ rows, smooth }));
 else {
   console.log("| work | Node, ms | page, ms | page / Node |\n| --- | ---: | ---: | ---: |");
-  for (const r of rows) console.log(`| ${r.name} | ${r.nodeMs.toFixed(0)} | ${r.pageMs.toFixed(0)} | ${r.ratio.toFixed(2)} |`);
+  for (const r of rows)
+    console.log(`| ${r.name} | ${r.nodeMs.toFixed(0)} | ${r.pageMs.toFixed(0)} | ${r.ratio.toFixed(2)} |`);
   console.log(
     `\n${smooth.domains} domains computing: ${smooth.fps.toFixed(1)} frames a second; frame times median ${smooth.median.toFixed(1)}, ` +
       `95 % ${smooth.p95.toFixed(1)}, 99 % ${smooth.p99.toFixed(1)}, longest ${smooth.max.toFixed(1)} ms`,

@@ -2,7 +2,7 @@
 //
 //   npm run bench:forks                       the table
 //   npm run bench:forks -- --json             one object on standard output
-//   npm run bench:forks -- --memory 64        MiB of the domain (default 128)
+//   npm run bench:forks -- --memory 256       MiB of the domain (default 128)
 //   npm run bench:forks -- --counts 1,10,100  forks at a time
 //
 // The domain boots to its shell and is kept as a snapshot once; each count's forks come from it and are destroyed afterwards. Milliseconds are the

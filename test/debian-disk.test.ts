@@ -29,6 +29,8 @@ const MiB = 1048576;
 const md5 = (bytes: Uint8Array): string => createHash("md5").update(bytes).digest("hex");
 const pattern = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 2654435761) >>> 13);
 
+const sh = (g: Guest, line: string): Promise<string> => g.sh(line, BOOT);
+
 /** Log in at getty's prompt; then a shell without line editing, whose prompt the harness knows. */
 async function login(g: Guest): Promise<void> {
   await g.expect(/debian login: $/, BOOT);
@@ -36,10 +38,10 @@ async function login(g: Guest): Promise<void> {
   await g.expect("Password: ", BOOT);
   g.type(`${PASSWORD}\n`);
   await g.expect(/root@debian:~# $/, BOOT);
-  g.type("exec env PS1='xenolith:# ' sh\n");
-  await g.expect(/\nxenolith:# $/, BOOT);
+  g.type("exec env PS1='xen''olith:# ' sh\n");
+  await g.expect(/xenolith:# $/, BOOT);
   // getty may be faster than the rest.
-  await g.sh("until systemctl -q is-active multi-user.target; do sleep 1; done", BOOT);
+  await sh(g, "until systemctl -q is-active multi-user.target; do sleep 1; done");
 }
 
 /** What a disk holds now, as a file of its own. */
@@ -95,33 +97,35 @@ describe.skipIf(absent !== "")(`two Debians on virtual disks${absent}`, { timeou
     await login(a);
     await login(b);
     for (const g of [a, b]) {
-      expect(await g.sh("cat /proc/1/comm; tty; id -un; systemctl is-active multi-user.target")).toBe(
+      expect(await sh(g, "cat /proc/1/comm; tty; id -un; systemctl is-active multi-user.target")).toBe(
         "systemd\n/dev/hvc0\nroot\nactive\n",
       );
-      expect(await g.sh("systemctl --failed --no-legend --no-pager")).toBe("");
-      expect(await g.sh("findmnt -no SOURCE,FSTYPE /")).toMatch(/^\/dev\/xvda +ext4\n/);
-      expect(await g.sh("cat /sys/hypervisor/type; dmesg | grep 'Xen version'")).toMatch(/^xen\n.*Xen version: 4\.17/);
+      expect(await sh(g, "systemctl --failed --no-legend --no-pager")).toBe("");
+      expect(await sh(g, "findmnt -no SOURCE,FSTYPE /")).toMatch(/^\/dev\/xvda +ext4\n/);
+      expect(await sh(g, "cat /sys/hypervisor/type; dmesg | grep 'Xen version'")).toMatch(/^xen\n.*Xen version: 4\.17/);
     }
-    expect(await a.sh("cat /proc/cmdline")).toContain("ip=10.1.0.1");
+    expect(await sh(a, "cat /proc/cmdline")).toContain("ip=10.1.0.1");
     // GRUB's loader and grub.cfg, not our domain builder and a command line of ours.
-    expect(await b.sh("cat /proc/cmdline")).toMatch(/^root=\/dev\/xvda ro console=hvc0 quiet\s*$/);
+    expect(await sh(b, "cat /proc/cmdline")).toMatch(/^root=\/dev\/xvda ro console=hvc0 quiet\s*$/);
   });
 
   it("install and remove a package", async () => {
-    await a.sh("mkdir -p p/DEBIAN p/usr/share/sample; head -c 3000000 /dev/urandom >p/usr/share/sample/data");
-    await a.sh(
+    await sh(a, "mkdir -p p/DEBIAN p/usr/share/sample; head -c 3000000 /dev/urandom >p/usr/share/sample/data");
+    await sh(
+      a,
       "printf 'Package: sample\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@y>\\nDescription: x\\n' >p/DEBIAN/control",
     );
-    expect(await a.sh("dpkg-deb -Zgzip -z1 -b p sample.deb && dpkg -i sample.deb")).toContain("Setting up sample (1)");
-    expect(await a.sh("dpkg-query -W sample; cmp p/usr/share/sample/data /usr/share/sample/data && echo same")).toBe(
+    expect(await sh(a, "dpkg-deb -Zgzip -z1 -b p sample.deb && dpkg -i sample.deb")).toContain("Setting up sample (1)");
+    expect(await sh(a, "dpkg-query -W sample; cmp p/usr/share/sample/data /usr/share/sample/data && echo same")).toBe(
       "sample\t1\nsame\n",
     );
-    await a.sh("dpkg -r sample");
-    expect(await a.sh("[ -e /usr/share/sample ] || echo gone")).toBe("gone\n");
+    await sh(a, "dpkg -r sample");
+    expect(await sh(a, "[ -e /usr/share/sample ] || echo gone")).toBe("gone\n");
   });
 
   it("copy large files unchanged", async () => {
-    const out = await a.sh(
+    const out = await sh(
+      a,
       "cp /boot/vmlinux-* /srv/copy && sync && echo 3 >/proc/sys/vm/drop_caches && md5sum /boot/vmlinux-* /srv/copy | cut -c-32 | uniq -c",
     );
     expect(out).toMatch(/^ +2 [0-9a-f]{32}\n$/);
@@ -133,32 +137,33 @@ describe.skipIf(absent !== "")(`two Debians on virtual disks${absent}`, { timeou
   });
 
   it("ping each other, with the address from the kernel's command line", async () => {
-    await b.sh("ip addr add 10.1.0.2/24 dev enX0");
-    expect(await a.sh("ip -4 -o addr show enX0")).toContain("inet 10.1.0.1/24");
-    expect(await a.sh("ping -c 3 -i 0.2 -W 60 10.1.0.2")).toMatch(/3 packets transmitted, 3 received, 0% packet loss/);
-    expect(await b.sh("ping -c 1 -s 4000 -W 60 10.1.0.1")).toMatch(/1 received, 0% packet loss/);
+    await sh(b, "ip addr add 10.1.0.2/24 dev enX0");
+    expect(await sh(a, "ip -4 -o addr show enX0")).toContain("inet 10.1.0.1/24");
+    expect(await sh(a, "ping -c 3 -i 0.2 -W 60 10.1.0.2")).toMatch(/3 packets transmitted, 3 received, 0% packet loss/);
+    expect(await sh(b, "ping -c 1 -s 4000 -W 60 10.1.0.1")).toMatch(/1 received, 0% packet loss/);
   });
 
   it("ssh, with a password, and a file through it", async () => {
-    await a.sh(`printf '#!/bin/sh\\necho ${PASSWORD}\\n' >askpass; chmod +x askpass`);
-    await a.sh("export SSH_ASKPASS=$PWD/askpass SSH_ASKPASS_REQUIRE=force");
-    await a.sh(
+    await sh(a, `printf '#!/bin/sh\\necho ${PASSWORD}\\n' >askpass; chmod +x askpass`);
+    await sh(a, "export SSH_ASKPASS=$PWD/askpass SSH_ASKPASS_REQUIRE=force");
+    await sh(
+      a,
       'ssh() { command ssh -q -o StrictHostKeyChecking=no root@10.1.0.2 "$@"; }; head -c 1000000 /dev/urandom >file',
     );
-    const out = await a.sh("ssh 'echo $SSH_CONNECTION; cat >file; md5sum <file' <file; md5sum <file");
+    const out = await sh(a, "ssh 'echo $SSH_CONNECTION; cat >file; md5sum <file' <file; md5sum <file");
     expect(out).toMatch(/^10\.1\.0\.1 \d+ 10\.1\.0\.2 22\n([0-9a-f]{32}) +-\n\1 +-\n$/);
-    expect(await b.sh("wc -c <file")).toBe("1000000\n");
+    expect(await sh(b, "wc -c <file")).toBe("1000000\n");
   });
 
   it("nc sends a file, unchanged", async () => {
-    await a.sh("nc -l -N 5000 >got </dev/null & sleep 1");
-    const sum = await b.sh("head -c 3000000 /dev/urandom >sent; nc -N 10.1.0.1 5000 <sent; md5sum <sent");
-    expect(await a.sh("wait; md5sum <got")).toBe(sum);
+    await sh(a, "nc -l -N 5000 >got </dev/null & sleep 1");
+    const sum = await sh(b, "head -c 3000000 /dev/urandom >sent; nc -N 10.1.0.1 5000 <sent; md5sum <sent");
+    expect(await sh(a, "wait; md5sum <got")).toBe(sum);
   });
 
   it("iperf3 measures the way between them", async () => {
-    await b.sh("iperf3 -s -1 -D; sleep 1");
-    const out = await a.sh("iperf3 -c 10.1.0.2 -n 20M -f m");
+    await sh(b, "iperf3 -s -1 -D; sleep 1");
+    const out = await sh(a, "iperf3 -c 10.1.0.2 -n 20M -f m");
     const rate = /0\.00-[\d.]+ +sec +([\d.]+) MBytes +([\d.]+) Mbits\/sec +receiver/.exec(out);
     expect(rate, out).not.toBeNull();
     expect(Number(rate?.[1])).toBeGreaterThan(19);
@@ -166,7 +171,7 @@ describe.skipIf(absent !== "")(`two Debians on virtual disks${absent}`, { timeou
   });
 
   it("reach a TCP server on the host's loopback through the NAT, with an address from DHCP", async () => {
-    expect(await a.sh("ip -4 -o addr show enX1")).toContain("inet 10.0.2.15/24");
+    expect(await sh(a, "ip -4 -o addr show enX1")).toContain("inet 10.0.2.15/24");
     const bytes = pattern(1_000_000);
     let got = "";
     const server = createServer((s) => {
@@ -174,7 +179,7 @@ describe.skipIf(absent !== "")(`two Debians on virtual disks${absent}`, { timeou
     }).listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;
-    const out = await a.sh(`echo from a domain | nc -N 10.0.2.2 ${port} | md5sum`);
+    const out = await sh(a, `echo from a domain | nc -N 10.0.2.2 ${port} | md5sum`);
     server.close();
     expect(out).toContain(md5(bytes));
     expect(got).toBe("from a domain\n");

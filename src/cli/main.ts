@@ -10,6 +10,7 @@ import { ConfigError } from "../toolstack/config/index.js";
 import { hostCommands } from "./host/commands.js";
 import { DEBIAN_CMDLINE, prepareDebian, prepareDebianSystem } from "./debian.js";
 import { Output } from "./output.js";
+import { capture, CAPTURE_SYNTAX, link, LINK_SYNTAX, type CaptureSpec, type LinkSpec } from "./network.js";
 import { plansFrom, type PlanFlags } from "./plans.js";
 import { recordCommand, replayCommand, type RecordFlags, type ReplayFlags } from "./record.js";
 import { Session, type SessionResult } from "./session.js";
@@ -22,6 +23,8 @@ interface MachineFlags extends PlanFlags {
   readonly trace?: string;
   readonly traceFile?: string;
   readonly xenstoreSocket?: string;
+  readonly link?: LinkSpec[];
+  readonly pcap?: CaptureSpec[];
   readonly traceDomain?: string[];
   readonly timeout?: number;
   readonly scheduler?: string;
@@ -183,6 +186,8 @@ function machineOptions(command: Command): Command {
     .option("--trace <list>", `trace lines on stderr: ${TRACE_KINDS.join(",")},all; kind:name for one name`)
     .option("--trace-file <file>", "trace lines to a file")
     .option("--trace-domain <list>", "only these domains (names or numbers)", (text) => text.split(","))
+    .option("--link <spec>", `join a bridge with another xenolith: ${LINK_SYNTAX} (repeatable)`, link)
+    .option("--pcap <spec>", `write a vif's frames to a file for Wireshark: ${CAPTURE_SYNTAX} (repeatable)`, capture)
     .option("--xenstore-socket <path>", "serve XenStore there: XENSTORED_PATH=<path> xenstore-ls")
     .option("--gdb <port>", "serve gdb for the first domain on this port of the loopback interface", whole(0, 65535))
     .option("--gdb-wait", "with --gdb: the domain starts when gdb says so", false)
@@ -239,6 +244,8 @@ async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Prom
       trace,
       traceFile: flags.traceFile,
       xenstoreSocket: flags.xenstoreSocket,
+      links: flags.link,
+      captures: flags.pcap,
       stats: flags.stats,
       gdb: flags.gdb,
       gdbWait: flags.gdbWait,

@@ -25,6 +25,7 @@ import type { Action } from "../toolstack/config/index.js";
 import { actionFor, dumpsCore, RestartLimit } from "../toolstack/host/actions.js";
 import { Machine, type RunningDomain } from "../toolstack/machine.js";
 import { LineSplitter, TraceWriter, type Output } from "./output.js";
+import { Capture, type CaptureSpec, type LinkSpec } from "./network.js";
 import { collectStats, statsLines, type Stats } from "./stats.js";
 import { shutdownWord, STATUS_CRASH, STATUS_OK, STATUS_TIMEOUT, statusOf } from "./status.js";
 import { Terminal, type TerminalInput } from "./terminal.js";
@@ -43,6 +44,10 @@ export interface SessionOptions {
   readonly traceFile?: string | undefined;
   /** Path of a unix socket on which to serve XenStore. */
   readonly xenstoreSocket?: string | undefined;
+  /** Links of bridges to other hosts. */
+  readonly links?: readonly LinkSpec[] | undefined;
+  /** Files that take the frames of vifs. */
+  readonly captures?: readonly CaptureSpec[] | undefined;
   readonly stats: boolean;
   /** Serve gdb on this port of the loopback interface, for the first domain. */
   readonly gdb?: number | undefined;
@@ -96,6 +101,8 @@ export class Session {
   private readonly trace: TraceWriter | null = null;
   private socket: XenStoreSocket | null = null;
   private gdb: GdbServer | null = null;
+  private captures: Capture[] = [];
+  private readonly closers: (() => void)[] = [];
   private run: Run | null = null;
   /** The first domain waits for gdb to come. */
   private gdbWaits: boolean;
@@ -147,6 +154,13 @@ export class Session {
     try {
       await this.openXenStore();
       await this.openGdb();
+      this.captures = (this.options.captures ?? []).map((c) => new Capture(c));
+      for (const { bridge, where } of this.options.links ?? []) {
+        const link = this.machine.link(where, bridge, (port) =>
+          this.say(`xenolith: link: ${bridge} listens on port ${port}`),
+        );
+        this.closers.push(() => link.close());
+      }
       for (const slot of this.slots) await this.startDomain(slot);
       this.terminal.open();
       this.run = runMachine(this.machine, {
@@ -183,6 +197,8 @@ export class Session {
     this.terminal.close();
     this.socket?.close();
     this.gdb?.close();
+    for (const c of this.captures.splice(0)) c.close();
+    for (const c of this.closers.splice(0)) c();
     this.trace?.close();
   }
 
@@ -258,6 +274,7 @@ export class Session {
     slot.domid = running.domain.domid;
     this.applyScheduling(slot, running);
     if (this.gdbWaits && slot === this.slots[0]) running.domain.pause();
+    for (const c of this.captures) c.follow(running, slot === this.slots[0]);
     if (slot === this.slots[0]) running.console.onOutput = (bytes) => this.output.console(bytes);
     else {
       const lines = new LineSplitter((line) => this.say(`[${plan.spec.name}] ${line}`));

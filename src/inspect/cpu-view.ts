@@ -41,7 +41,14 @@ export function peekHex(cpu: CpuApi, source: Source, va: Va, length: number): st
     const room = Math.min(length - n, 4096 - ((((va + n) % 4096) + 4096) % 4096));
     const here = cpu.peek(cpu.space, va + n);
     const maddr = here >= 0 || cpu.space === 0 ? here : cpu.peek(0, va + n);
-    for (let i = 0; i < room; i++) out += maddr < 0 ? ".." : mem.r8(maddr + i).toString(16).padStart(2, "0");
+    for (let i = 0; i < room; i++)
+      out +=
+        maddr < 0
+          ? ".."
+          : mem
+              .r8(maddr + i)
+              .toString(16)
+              .padStart(2, "0");
     n += room;
   }
   return out;

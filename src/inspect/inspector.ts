@@ -80,12 +80,7 @@ export class Inspector implements InspectApi {
   async machineMap(): ReturnType<InspectApi["machineMap"]> {
     return machineMap(this.source);
   }
-  async walk(
-    domid: number,
-    vcpu: number,
-    va: string,
-    space: "kernel" | "user",
-  ): ReturnType<InspectApi["walk"]> {
+  async walk(domid: number, vcpu: number, va: string, space: "kernel" | "user"): ReturnType<InspectApi["walk"]> {
     return walkView(this.source, domid, vcpu, va, space);
   }
   async frame(mfn: number): ReturnType<InspectApi["frame"]> {

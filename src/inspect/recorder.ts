@@ -64,7 +64,7 @@ export class Recorder {
   private takeTurn(r: TraceRecord): void {
     const pcpu = Number(r.args["pcpu"]);
     const last = this.running[pcpu];
-    if (last != null) {
+    if (last) {
       this.turnsDone.push({ ...last, to: r.time });
       if (this.turnsDone.length >= TURNS * 2) this.turnsDone = this.turnsDone.slice(TURNS);
     }
@@ -91,7 +91,7 @@ export class Recorder {
       out.push(t);
     }
     out.reverse();
-    for (const t of this.running) if (t != null) out.push({ ...t, to: now });
+    for (const t of this.running) if (t) out.push({ ...t, to: now });
     return out;
   }
 

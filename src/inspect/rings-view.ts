@@ -114,7 +114,13 @@ function deviceRings(s: Source, d: Domain): DeviceRings[] {
         for (const name of kind === "vbd" ? ["ring"] : ["tx-ring", "rx-ring"]) {
           const order = Math.max(0, Math.min(4, number(read(`${dir}ring-page-order`))));
           const ref = number(read(`${dir}${name}-ref`) ?? read(`${dir}${name}-ref0`));
-          const r = slotRing(d, `${label}${name.replace("-ring", "")}`, ref, 2 ** order, ENTRY[kind] ?? ENTRY[name] ?? 8);
+          const r = slotRing(
+            d,
+            `${label}${name.replace("-ring", "")}`,
+            ref,
+            2 ** order,
+            ENTRY[kind] ?? ENTRY[name] ?? 8,
+          );
           if (r !== null) rings.push(r);
         }
       };

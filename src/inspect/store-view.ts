@@ -41,6 +41,7 @@ export function writeStore({ xs }: Source, path: string, value: string): void {
 
 export function removeStore({ xs }: Source, path: string): void {
   act(() => {
-    if (!xs.rm(path)) throw new InspectError("not-found", `${path} is not there`);
+    // To remove what is not there is no mistake to XenStore where the parent is.
+    if (!xs.exists(path) || !xs.rm(path)) throw new InspectError("not-found", `${path} is not there`);
   }, path);
 }

@@ -7,8 +7,11 @@ import { ConsoleBackend } from "../devices/console/backend.js";
 import {
   attachVif,
   Bridge,
+  BridgeLink,
   Nat,
   type BridgeOptions,
+  type LinkAddress,
+  type LinkHost,
   type NatOptions,
   type SocketProvider,
   type VifBackend,
@@ -352,26 +355,34 @@ export class Machine {
   /** The machine's NAT with its defaults, or with options a new one. */
   nat(options?: NatOptions): Nat {
     if (options === undefined && this.defaultNat !== null) return this.defaultNat;
-    const { sockets, xen, clock } = this;
+    const { sockets } = this;
     if (sockets === undefined) throw new Error("a NAT needs the host's sockets: give the machine `sockets`");
-    const nat = new Nat(
-      {
-        sockets,
-        now: () => clock.now(),
-        random: () => this.random(),
-        post: (fn) => {
-          xen.post(fn);
-          this.onInput();
-        },
-        timer: (fire) => {
-          const t = xen.timers.create(fire);
-          return { set: (deadline) => xen.timers.set(t, deadline), stop: () => xen.timers.stop(t) };
-        },
-      },
-      options,
-    );
+    const nat = new Nat({ ...this.networkHost(sockets), random: () => this.random() }, options);
     if (options === undefined) this.defaultNat = nat;
     return nat;
+  }
+  /** Join a bridge with one of another machine: both ends say where they meet, one of them with `listen:`. */
+  link(where: LinkAddress, bridge = DEFAULT_BRIDGE, onListening?: (port: number) => void): BridgeLink {
+    const { sockets, xen } = this;
+    if (sockets === undefined) throw new Error("a link needs the host's sockets: give the machine `sockets`");
+    const host = { ...this.networkHost(sockets), say: (line: string) => xen.console.log(line) };
+    return new BridgeLink(host, this.bridge(bridge), where, onListening);
+  }
+  /** What networks need of this machine and its host. */
+  private networkHost(sockets: SocketProvider): Omit<LinkHost, "say"> {
+    const { xen, clock } = this;
+    return {
+      sockets,
+      now: () => clock.now(),
+      post: (fn) => {
+        xen.post(fn);
+        this.onInput();
+      },
+      timer: (fire) => {
+        const t = xen.timers.create(fire);
+        return { set: (deadline) => xen.timers.set(t, deadline), stop: () => xen.timers.stop(t) };
+      },
+    };
   }
   /** @internal In [0, 1); under a virtual clock always the same sequence, so that runs repeat exactly. */
   random(): number {

@@ -65,12 +65,13 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
     await b.shell();
     await a.sh("ip addr add 10.1.0.1/24 dev eth0; ip link set eth0 up");
     await b.sh("ip addr add 10.1.0.2/24 dev eth0; ip link set eth0 up");
-    await b.sh("nc -l -p 5000 > /tmp/got & true");
+    // With a pipe for its input: in the background the terminal would stop it.
+    await b.sh("sleep 1000000 | nc -l -p 5000 > /tmp/got &");
     await a.sh(
-      "(i=0; s=start; while [ ! -e /tmp/stop ]; do s=$(echo $s | md5sum | cut -c1-32); i=$((i+1)); echo $i $s > /tmp/sum; sleep 0.01; done) &",
+      "(i=0; s=start; while [ ! -e /tmp/stop ]; do s=$(echo $s | md5sum | cut -c1-32); i=$((i+1)); echo $i $s > /tmp/sum; sleep 0.05; done) &",
     );
     await a.sh(
-      "(n=0; while [ ! -e /tmp/stop ]; do n=$((n+1)); echo block $n | dd of=/dev/xvda bs=512 seek=$n conv=notrunc,sync,fsync 2>/dev/null; echo $n > /tmp/disk; done) &",
+      "(n=0; while [ ! -e /tmp/stop ]; do n=$((n+1)); echo block $n | dd of=/dev/xvda bs=512 seek=$n conv=notrunc,sync,fsync 2>/dev/null; echo $n > /tmp/disk; sleep 0.05; done) &",
     );
     await a.sh(
       "(m=0; while [ ! -e /tmp/stop ]; do m=$((m+1)); echo line $m; echo $m > /tmp/line; sleep 0.02; done) | nc 10.1.0.2 5000 &",

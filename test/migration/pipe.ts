@@ -8,12 +8,15 @@ class Way {
   ended = false;
   /** Bytes that have arrived. */
   passed = 0;
+  /** Where one write ended and the next began. */
+  readonly bounds: number[] = [];
   constructor(private readonly pipe: { onPassed(): void }) {}
   write(bytes: Uint8Array, limit: number): void {
     if (this.broken || this.ended) throw new Error("broken pipe");
     const room = Math.max(0, Math.min(bytes.length, limit - this.passed));
     if (room > 0) this.chunks.push(bytes.slice(0, room));
     this.passed += room;
+    this.bounds.push(this.passed);
     this.stir();
     this.pipe.onPassed();
   }
@@ -45,6 +48,8 @@ export function pipe(cut: Cut = {}): {
   b: Duplex;
   passed: () => { there: number; back: number };
   break: () => void;
+  /** The bytes after which each message to the other side had gone. */
+  bounds: readonly number[];
 } {
   const limits = { there: cut.there ?? Infinity, back: cut.back ?? Infinity };
   const watch = {
@@ -75,5 +80,6 @@ export function pipe(cut: Cut = {}): {
     b: end(back, there, limits.back),
     passed: () => ({ there: there.passed, back: back.passed }),
     break: snap,
+    bounds: there.bounds,
   };
 }

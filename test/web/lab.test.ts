@@ -2,7 +2,20 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { WebServer } from "../../src/cli/web.js";
 import { haveDebian } from "../cli-helper.js";
-import { bootDebian, dropFile, haveChromium, openPage, ready, screenOf, seen, serveLab, tile, type, view, type Lab } from "./browser.js";
+import {
+  bootDebian,
+  dropFile,
+  haveChromium,
+  openPage,
+  ready,
+  screenOf,
+  seen,
+  serveLab,
+  tile,
+  type,
+  view,
+  type Lab,
+} from "./browser.js";
 
 const BOOT_MS = 180_000;
 
@@ -131,6 +144,31 @@ describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium
     expect(await page.evaluate("globalThis.shifts")).toBeLessThan(0.05);
   }, 60_000);
 
+  test("the page stays smooth while four domains compute: half of the frames come within a sixtieth of a second", async () => {
+    const { page } = lab;
+    await page.click('[data-test="boot-scheduler"]');
+    await seen(page, "spin-c", /spinning/, 20_000);
+    await page.click('header button:has-text("New domain")');
+    await page.selectOption("dialog select", "spin");
+    await page.click('dialog button[type="submit"]');
+    await seen(page, "spin", /spinning/, 20_000);
+    await page.waitForTimeout(1000);
+    expect(await page.locator('article[data-state="running"]').count()).toBe(4);
+    // On a busy host frames are late for its own reasons: the median tells what the page does.
+    const median = (await page.evaluate(`new Promise((resolve) => {
+      const all = [];
+      let last = performance.now();
+      const step = (now) => {
+        all.push(now - last);
+        last = now;
+        if (all.length < 200) requestAnimationFrame(step);
+        else resolve(all.slice(5).sort((a, b) => a - b)[97]);
+      };
+      requestAnimationFrame(step);
+    })`)) as number;
+    expect(median).toBeLessThan(17.5);
+  }, 60_000);
+
   test("dark and light are both there, and the choice is kept", async () => {
     const { page } = lab;
     const background = (): Promise<unknown> => page.evaluate("getComputedStyle(document.body).backgroundColor");
@@ -192,7 +230,9 @@ describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium
       await page.waitForSelector(figure);
       const before = await page.locator(figure).allInnerTexts();
       await type(page, "console-echo", "12345\n");
-      await expect.poll(async () => (await page.locator(figure).allInnerTexts())[1], { timeout: 10_000 }).not.toBe(before[1]);
+      await expect
+        .poll(async () => (await page.locator(figure).allInnerTexts())[1], { timeout: 10_000 })
+        .not.toBe(before[1]);
     }, 60_000);
 
     test("XenStore: the tree is there, a value can be changed, and the change is told", async () => {
@@ -274,44 +314,56 @@ describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium
   });
 
   describe.skipIf(!haveDebian)("Debian (npm run setup:debian)", () => {
-    test("boots to a shell that hears, and two talk over the page's bridge; a clone knows what its parent knew", async () => {
-      const { page } = lab;
-      await page.click('[data-test="boot-debian"]');
-      await seen(page, "debian", /xenolith:\/#/, BOOT_MS);
-      await type(page, "debian", "x=41; echo $((x*2))-a\n");
-      await seen(page, "debian", /82-a/, 30_000);
-      await bootDebian(page, "second");
-      await seen(page, "second", /xenolith:\/#/, BOOT_MS);
-      await type(page, "debian", "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up\n");
-      await type(page, "second", "ip addr add 10.0.0.2/24 dev eth0; ip link set eth0 up; sleep 1; ping -c 2 10.0.0.1\n");
-      await seen(page, "second", /2 packets transmitted, 2 packets received/, 60_000);
-      await view(page, "grants");
-      await page.waitForSelector('[data-view="grants"] td:has-text("vif/0")');
-      await view(page, "rings");
-      await page.waitForSelector('[data-view="rings"] section:has-text("vif/0"):has-text("txFrames")');
+    test(
+      "boots to a shell that hears, and two talk over the page's bridge; a clone knows what its parent knew",
+      async () => {
+        const { page } = lab;
+        await page.click('[data-test="boot-debian"]');
+        await seen(page, "debian", /xenolith:\/#/, BOOT_MS);
+        await type(page, "debian", "x=41; echo $((x*2))-a\n");
+        await seen(page, "debian", /82-a/, 30_000);
+        await bootDebian(page, "second");
+        await seen(page, "second", /xenolith:\/#/, BOOT_MS);
+        await type(page, "debian", "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up\n");
+        await type(
+          page,
+          "second",
+          "ip addr add 10.0.0.2/24 dev eth0; ip link set eth0 up; sleep 1; ping -c 2 10.0.0.1\n",
+        );
+        await seen(page, "second", /2 packets transmitted, 2 packets received/, 60_000);
+        await view(page, "grants");
+        await page.waitForSelector('[data-view="grants"] td:has-text("vif/0")');
+        await view(page, "rings");
+        await page.waitForSelector('[data-view="rings"] section:has-text("vif/0"):has-text("txFrames")');
 
-      await page.click(`${tile("debian")} [aria-label="Clone"]`);
-      await page.waitForSelector(tile("debian-clone"), { timeout: 60_000 });
-      await page.waitForTimeout(1000);
-      await type(page, "debian-clone", "\necho $((x+1))-b\n");
-      await seen(page, "debian-clone", /42-b/, 60_000);
-    }, BOOT_MS * 3);
+        await page.click(`${tile("debian")} [aria-label="Clone"]`);
+        await page.waitForSelector(tile("debian-clone"), { timeout: 60_000 });
+        await page.waitForTimeout(1000);
+        await type(page, "debian-clone", "\necho $((x+1))-b\n");
+        await seen(page, "debian-clone", /42-b/, 60_000);
+      },
+      BOOT_MS * 3,
+    );
 
-    test("saved to a file, and restored by dropping it", async () => {
-      const { page } = lab;
-      await bootDebian(page, "saved", 128);
-      await seen(page, "saved", /xenolith:\/#/, BOOT_MS);
-      await type(page, "saved", "y=6\n");
-      await page.waitForTimeout(300);
-      const download = page.waitForEvent("download", { timeout: 120_000 });
-      await page.click(`${tile("saved")} [aria-label="Save"]`);
-      const path = await (await download).path();
-      await page.waitForSelector(`${tile("saved")}[data-state="gone"]`);
-      await page.click(`${tile("saved")} [aria-label="Close"]`);
-      await dropFile(page, "saved.xensave", { path });
-      await page.waitForSelector(tile("saved"), { timeout: 60_000 });
-      await type(page, "saved", "\necho $((y*7))-c\n");
-      await seen(page, "saved", /42-c/, 60_000);
-    }, BOOT_MS * 2);
+    test(
+      "saved to a file, and restored by dropping it",
+      async () => {
+        const { page } = lab;
+        await bootDebian(page, "saved", 128);
+        await seen(page, "saved", /xenolith:\/#/, BOOT_MS);
+        await type(page, "saved", "y=6\n");
+        await page.waitForTimeout(300);
+        const download = page.waitForEvent("download", { timeout: 120_000 });
+        await page.click(`${tile("saved")} [aria-label="Save"]`);
+        const path = await (await download).path();
+        await page.waitForSelector(`${tile("saved")}[data-state="gone"]`);
+        await page.click(`${tile("saved")} [aria-label="Close"]`);
+        await dropFile(page, "saved.xensave", { path });
+        await page.waitForSelector(tile("saved"), { timeout: 60_000 });
+        await type(page, "saved", "\necho $((y*7))-c\n");
+        await seen(page, "saved", /42-c/, 60_000);
+      },
+      BOOT_MS * 2,
+    );
   });
 });

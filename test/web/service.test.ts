@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { WebSocket } from "ws";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { WebServer } from "../../src/cli/web.js";
-import { cli, ensureBuilt, image, root } from "../cli-helper.js";
-import { haveChromium, openPage, seen, serveLab, tile, type, view } from "./browser.js";
+import { cli, ensureBuilt, haveDebian, image, root } from "../cli-helper.js";
+import { bootDebian, dropFile, haveChromium, openPage, ready, seen, serveLab, tile, type, view } from "./browser.js";
 
 describe.skipIf(!haveChromium)("a host service in the lab (needs the package chromium)", () => {
   const state = mkdtempSync(join(tmpdir(), "xenolith-lab-state-"));
@@ -22,9 +22,12 @@ describe.skipIf(!haveChromium)("a host service in the lab (needs the package chr
     process.env["XENOLITH_STATE"] = state;
     ensureBuilt();
     server = await serveLab();
-    xenolith("up", "--memory", "256");
+    xenolith("up", "--memory", "384");
     const config = join(state, "echo.cfg");
-    writeFileSync(config, `name = "echo"\nkernel = "${image("console-echo")}"\nmemory = 32\non_poweroff = "preserve"\n`);
+    writeFileSync(
+      config,
+      `name = "echo"\nkernel = "${image("console-echo")}"\nmemory = 32\non_poweroff = "preserve"\n`,
+    );
     xenolith("xl", "create", config);
   }, 180_000);
   afterAll(async () => {
@@ -63,6 +66,33 @@ describe.skipIf(!haveChromium)("a host service in the lab (needs the package chr
       await lab.close();
     }
   }, 120_000);
+
+  test.skipIf(!haveDebian)(
+    "a domain that the command line saved is restored by dropping its file (npm run setup:debian)",
+    async () => {
+      const file = join(state, "debian.xensave");
+      const lab = await openPage(`${server.url}?host=service`);
+      try {
+        await lab.page.waitForSelector('header button:has-text("New domain")');
+        await lab.page.waitForSelector(tile("echo"));
+        await bootDebian(lab.page, "travels", 128);
+        await seen(lab.page, "travels", /xenolith:\/#/, 180_000);
+        await type(lab.page, "travels", "z=7\n");
+        await lab.page.waitForTimeout(500);
+        xenolith("xl", "save", "travels", file);
+        await lab.page.waitForSelector(`${tile("travels")}[data-state="gone"]`);
+        await lab.page.goto(server.url);
+        await ready(lab.page);
+        await dropFile(lab.page, "debian.xensave", { path: file });
+        await lab.page.waitForSelector(tile("travels"), { timeout: 60_000 });
+        await type(lab.page, "travels", "\necho $((z*6))-d\n");
+        await seen(lab.page, "travels", /42-d/, 60_000);
+      } finally {
+        await lab.close();
+      }
+    },
+    400_000,
+  );
 
   test("a page of another origin is not let in", async () => {
     const url = `${server.url.replace("http", "ws")}lab-socket`;

@@ -17,7 +17,9 @@ function plainServer(folder: string): Promise<{ server: Server; url: string; ask
     const inside = normalize(path.replace(/^\/some\/folder\//, "")).replace(/^(\.\.[/\\])+/, "");
     readFile(join(folder, inside === "" || inside === "." ? "index.html" : inside)).then(
       (bytes) => {
-        const type = TYPES[inside.slice(inside.lastIndexOf(".") + 1)] ?? (inside === "." ? "text/html" : "application/octet-stream");
+        const type =
+          TYPES[inside.slice(inside.lastIndexOf(".") + 1)] ??
+          (inside === "." ? "text/html" : "application/octet-stream");
         answer.writeHead(200, { "Content-Type": type }).end(bytes);
       },
       () => answer.writeHead(404).end(),
@@ -65,20 +67,24 @@ describe.skipIf(!haveChromium)("the static lab (needs the package chromium)", ()
     }
   }, 60_000);
 
-  test.skipIf(!haveDebian)("a vmlinuz and an initramfs that are dropped boot to a shell (npm run setup:debian)", async () => {
-    const lab = await openPage(plain.url);
-    try {
-      const { page } = lab;
-      await ready(page);
-      await dropFiles(page, [debian("vmlinuz-cloud"), debian("initramfs.cpio.gz")]);
-      await page.waitForSelector('dialog:has-text("vmlinuz-cloud"):has-text("initramfs.cpio.gz")');
-      await page.fill('dialog label:has-text("Name") input', "dropped");
-      await page.click('dialog button[type="submit"]');
-      await seen(page, "dropped", /xenolith:\/#/, 180_000);
-      await type(page, "dropped", "echo $((6*7))-ok\n");
-      await seen(page, "dropped", /42-ok/, 30_000);
-    } finally {
-      await lab.close();
-    }
-  }, 240_000);
+  test.skipIf(!haveDebian)(
+    "a vmlinuz and an initramfs that are dropped boot to a shell (npm run setup:debian)",
+    async () => {
+      const lab = await openPage(plain.url);
+      try {
+        const { page } = lab;
+        await ready(page);
+        await dropFiles(page, [debian("vmlinuz-cloud"), debian("initramfs.cpio.gz")]);
+        await page.waitForSelector('dialog:has-text("vmlinuz-cloud"):has-text("initramfs.cpio.gz")');
+        await page.fill('dialog label:has-text("Name") input', "dropped");
+        await page.click('dialog button[type="submit"]');
+        await seen(page, "dropped", /xenolith:\/#/, 180_000);
+        await type(page, "dropped", "echo $((6*7))-ok\n");
+        await seen(page, "dropped", /42-ok/, 30_000);
+      } finally {
+        await lab.close();
+      }
+    },
+    240_000,
+  );
 });

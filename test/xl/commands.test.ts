@@ -109,6 +109,14 @@ describe("global options and names", () => {
     });
     expect(host.domains[1].devices).toEqual([]);
   });
+  it("-vvv tells of every request to the host, -T of the time", async () => {
+    io.time = Date.UTC(2026, 0, 2, 3, 4, 5);
+    expect((await xl("-vvv", "pause", "g1")).stderr).toContain("libxl: debug: pause(4): ok, 0 ms\n");
+    expect((await xl("-v", "pause", "g1")).stderr).toBe("");
+    expect((await xl("-T", "rename", "g1", "Domain-0")).stderr).toMatch(
+      /^2026-01-02 03:04:05 UTC libxl: error: Domain 4:/,
+    );
+  });
   it("xm's commands are answered with what to do now", async () => {
     const r = await xl("start", "g1");
     expect(r.status).toBe(1);

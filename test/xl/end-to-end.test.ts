@@ -110,6 +110,24 @@ describe("xl on a host service", LIMIT, () => {
     await xl.ok("destroy", "spin");
   });
 
+  it("CPU pools with schedulers of their own", async () => {
+    await xl.ok("create", "spin.cfg");
+    await xl.ok("cpupool-cpu-remove", "Pool-0", "3");
+    expect(await xl.ok("cpupool-create", 'name="p1"', 'sched="sedf"', 'cpus=["3"]')).toContain("number of cpus: 1\n");
+    expect(await xl.ok("cpupool-list")).toMatch(/^p1 +1 +sedf +y +0$/m);
+    await xl.ok("cpupool-migrate", "spin", "p1");
+    expect(await xl.ok("list", "-c", "spin")).toMatch(/ {14}p1$/m);
+    expect(await until(async () => / 3 {3}r-- /.test(await xl.ok("vcpu-list", "spin")), 20)).toBe(true);
+    await xl.ok("sched-sedf", "-d", "spin", "-p", "100", "-s", "30", "-e", "0");
+    expect(await xl.ok("sched-sedf", "-d", "spin")).toMatch(/^spin +\d+ {4}100 {5}30 {7}0 {5}0 {6}0$/m);
+    expect((await xl.run("sched-credit", "-d", "spin", "-w", "5")).status).toBe(1);
+    expect(await xl.run("cpupool-destroy", "p1")).toMatchObject({ status: 1, stderr: "Can't destroy cpupool 'p1'\n" });
+    await xl.ok("destroy", "spin");
+    await xl.ok("cpupool-destroy", "p1");
+    await xl.ok("cpupool-cpu-add", "Pool-0", "3");
+    expect(await xl.ok("cpupool-list", "-c")).toMatch(/^Pool-0 +0,1,2,3$/m);
+  });
+
   it("top -b prints xentop's rows", async () => {
     await xl.ok("create", "spin.cfg");
     const rows = (await xl.ok("top", "-b", "-i", "2", "-d", "1")).trimEnd().split("\n");

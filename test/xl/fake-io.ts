@@ -1,5 +1,5 @@
 // Streams and files that are kept in memory, for running commands of xl inside a test.
-import { runXl } from "../../src/cli/xl/main.js";
+import { runXentop, runXl } from "../../src/cli/xl/main.js";
 import type { XlIo } from "../../src/cli/xl/io.js";
 import type { HostApi } from "../../src/toolstack/host/api.js";
 
@@ -65,5 +65,13 @@ export async function runFake(host: HostApi, argv: readonly string[], io: FakeIo
   io.stdout = "";
   io.stderr = "";
   const status = await runXl(argv, io, () => Promise.resolve(host));
+  return { status, stdout: io.stdout, stderr: io.stderr };
+}
+
+/** xentop by its own name. */
+export async function runFakeXentop(host: HostApi, argv: readonly string[], io: FakeIo): Promise<Result> {
+  io.stdout = "";
+  io.stderr = "";
+  const status = await runXentop(argv, io, () => Promise.resolve(host));
   return { status, stdout: io.stdout, stderr: io.stderr };
 }

@@ -2,7 +2,7 @@
 // by its recognisable parts in order, exit statuses.
 import { describe, expect, it } from "vitest";
 import { fakeDomain, FakeHost, uuid } from "./fake-host.js";
-import { FakeIo, runFake } from "./fake-io.js";
+import { FakeIo, runFake, runFakeXentop } from "./fake-io.js";
 import { readTranscript, shellWords, type Step } from "./transcript.js";
 import { parseDomainConfig } from "../../src/toolstack/config/index.js";
 
@@ -154,7 +154,7 @@ describe.each(Object.keys(HOSTS))("as real xl: %s", (name) => {
     if (name === "config") host.domains = host.domains.filter((d) => d.domid === 0);
     const [first, ...words] = shellWords(step.command.replace(/^timeout \d+ |^.*; (?=xl )/, ""));
     if (first === "xentop") {
-      const r = await runFake(host, ["top", ...words], io);
+      const r = await runFakeXentop(host, words, io);
       compare(step, r.status, r.stdout, r.stderr);
       return;
     }

@@ -1,5 +1,7 @@
 /** `xenolith up`, `down`, `info`: the host service for people and scripts. */
 import { InvalidArgumentError, Option, type Command } from "commander";
+import { link, LINK_SYNTAX, type LinkSpec } from "../network.js";
+import type { Forward } from "../../devices/network/index.js";
 import { schedulers } from "../../hypervisor/scheduler/index.js";
 import type { EngineKind } from "../../machine/cpu/cpu.js";
 import {
@@ -26,6 +28,8 @@ interface UpFlags {
   readonly engine?: EngineKind;
   readonly threshold?: number;
   readonly bridge?: string[];
+  readonly forward?: Forward[];
+  readonly link?: LinkSpec[];
   readonly migrationPort?: number;
   readonly migrationAddress?: string;
 }
@@ -42,6 +46,23 @@ function whole(least: number, most: number): (text: string) => number {
       throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
     return n;
   };
+}
+/** PROTO:HOSTPORT:[GUESTADDRESS:]GUESTPORT */
+function forward(text: string, before: Forward[] = []): Forward[] {
+  const m = /^(tcp|udp):(\d{1,5}):(?:(\d{1,3}(?:\.\d{1,3}){3}):)?(\d{1,5})$/.exec(text);
+  const [hostPort, guestPort] = [Number(m?.[2]), Number(m?.[4])];
+  if (m === null || hostPort > 65535 || guestPort > 65535 || guestPort === 0)
+    throw new InvalidArgumentError("It must be like tcp:2222:22 or tcp:2222:10.0.2.16:22.");
+  const guestAddress = m[3];
+  return [
+    ...before,
+    {
+      proto: m[1] === "tcp" ? "tcp" : "udp",
+      hostPort,
+      guestPort,
+      ...(guestAddress === undefined ? {} : { guestAddress }),
+    },
+  ];
 }
 const collect = (text: string, before: string[] = []): string[] => [...before, text];
 
@@ -60,6 +81,12 @@ export function hostCommands(program: Command, version: string, done: (status: n
     .addOption(new Option("--engine <kind>", "the CPU engine").choices(["auto", "interpreter", "translator"]))
     .option("--threshold <n>", "executions after which code is translated", whole(1, 1e9))
     .option("--bridge <name>", "a bridge to make at once (repeatable)", collect)
+    .option(
+      "--forward <spec>",
+      "a port of the host that leads to a guest behind the NAT: tcp:2222:22 or tcp:2222:10.0.2.16:22 (repeatable)",
+      forward,
+    )
+    .option("--link <spec>", `join a bridge with that of another host: ${LINK_SYNTAX} (repeatable)`, link)
     .option("--migration-port <port>", "take incoming migrations on this TCP port (0: any)", whole(0, 65535))
     .option("--migration-address <address>", "and on this address (default 127.0.0.1)")
     .action(async (flags: UpFlags) => done(await up(flags, version)));
@@ -106,6 +133,8 @@ function up(flags: UpFlags, version: string): Promise<number> {
       engine: flags.engine,
       threshold: flags.threshold,
       bridges: flags.bridge,
+      forwards: flags.forward,
+      links: flags.link,
       migrationPort: flags.migrationPort,
       migrationAddress: flags.migrationAddress,
       version,

@@ -38,6 +38,12 @@ export interface Globals {
 /** The host and how it is reached: once, at the first need. */
 export type Connect = () => Promise<HostApi>;
 
+/** As many `-v` as show libxl's debug messages. */
+const DEBUG = 3;
+/** An argument of a request, no longer than a line takes. */
+const brief = (value: unknown): string =>
+  typeof value === "function" ? "…" : (JSON.stringify(value) ?? "").slice(0, 60);
+
 export class Xl {
   private connected: Promise<HostApi> | undefined;
 
@@ -49,7 +55,32 @@ export class Xl {
   ) {}
 
   host(): Promise<HostApi> {
-    return (this.connected ??= this.connect());
+    return (this.connected ??= this.connect().then((host) =>
+      this.globals.verbose >= DEBUG ? this.traced(host) : host,
+    ));
+  }
+
+  /** `-vvv`: every request to the host, and how long its answer took. */
+  private traced(host: HostApi): HostApi {
+    return new Proxy(host, {
+      get: (target, name): unknown => {
+        const member: unknown = Reflect.get(target, name);
+        if (typeof member !== "function") return member;
+        return (...args: unknown[]): unknown => {
+          const from = this.io.now();
+          const result: unknown = Reflect.apply(member, target, args);
+          const done = (how: string): void =>
+            this.log("debug", `${String(name)}(${args.map(brief).join(", ")}): ${how}, ${this.io.now() - from} ms`);
+          if (result instanceof Promise) {
+            result.then(
+              () => done("ok"),
+              (e: unknown) => done(e instanceof HostError ? e.code : "failed"),
+            );
+          }
+          return result;
+        };
+      },
+    });
   }
 
   out(line: string): void {
@@ -148,7 +179,14 @@ export class Xl {
   /** `libxl: error: Domain 3:what`: the part of libxl's lines that people look for. */
   libxlError(what: string, domid?: number): void {
     const text = what.replace(/\n+$/, "").replace(/^Domain \d+: ?/, "");
-    this.err(`libxl: error: ${domid === undefined || domid === 0 ? "" : `Domain ${domid}:`}${text}`);
+    this.log("error", `${domid === undefined || domid === 0 ? "" : `Domain ${domid}:`}${text}`);
+  }
+
+  /** A line as libxl writes it; `-T` puts the time in front. */
+  private log(level: "error" | "debug", text: string): void {
+    const iso = new Date(this.io.now()).toISOString();
+    const stamp = this.globals.timestamps ? `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC ` : "";
+    this.err(`${stamp}libxl: ${level}: ${text}`);
   }
 
   /** A domain's devices by number; a number that no domain has shows none, as with xl. */

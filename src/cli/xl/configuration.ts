@@ -70,7 +70,9 @@ export function checkConfig(xl: Xl, source: Source): { config: DomainConfig; sai
   warn(config.warnings);
   for (const spec of config.disk) warn(checked(xl, FAILURE, () => parseDisk(spec, name)).warnings);
   // What is wrong with an interface fails later than with a disk.
-  for (const spec of config.vif) checked(xl, CREATE_FAILED, () => parseVif(spec));
+  for (const spec of config.vif) {
+    warn(checked(xl, CREATE_FAILED, () => parseVif(spec)).warnings.map((w) => `${name}: warning: ${w}`));
+  }
   for (const spec of config.channel) checked(xl, FAILURE, () => parseChannel(spec));
   return { config, said };
 }

@@ -1,11 +1,12 @@
 /** `xl`: the command of Xen's toolstack, on the host service. Global options, the choice of a command, what is left of mistakes. */
 import { HostError } from "../../toolstack/host/api.js";
 import { XM_ONLY } from "./absent.js";
-import { Xl, type Connect, type Globals } from "./command.js";
+import { Xl, type Command, type Connect, type Globals } from "./command.js";
 import { FAILURE, OK, XlExit } from "./exit.js";
 import { getopt, OptionError } from "./getopt.js";
 import type { XlIo } from "./io.js";
 import { commands, findCommand } from "./table.js";
+import { xentopCommand } from "./top.js";
 import { printHelp, printOverview } from "./usage.js";
 
 /** An internal error: EX_SOFTWARE. */
@@ -46,6 +47,23 @@ export async function runXl(argv: readonly string[], io: XlIo, connect: Connect)
     io.err("command does not implement -N (dryrun) option\n");
     return FAILURE;
   }
+  return runCommand(command, globals, words, io, connect);
+}
+
+const NO_GLOBALS: Globals = { verbose: 0, force: false, dryRun: false, carriageReturn: false, timestamps: false };
+
+/** `xentop`: a command of its own, which has no global options. */
+export function runXentop(argv: readonly string[], io: XlIo, connect: Connect): Promise<number> {
+  return runCommand(xentopCommand, NO_GLOBALS, argv, io, connect);
+}
+
+async function runCommand(
+  command: Command,
+  globals: Globals,
+  words: readonly string[],
+  io: XlIo,
+  connect: Connect,
+): Promise<number> {
   try {
     return await command.run(new Xl(io, globals, command, connect), words);
   } catch (e) {

@@ -81,10 +81,10 @@ const PER_LINE = 5;
 function vcpuLines(d: TopDomain): string[] {
   const cells = d.info.vcpus
     .filter((v) => v.online)
-    .map((v) => `${right(v.vcpu, 4)}: ${right(Math.floor(v.timeNs / 1e9), 10)}s`);
+    .map((v) => `${right(v.vcpu, 3)}: ${right(Math.floor(v.timeNs / 1e9), 10)}s`);
   const lines: string[] = [];
   for (let i = 0; i < cells.length; i += PER_LINE) {
-    lines.push(`${left(i === 0 ? "VCPUs(sec):" : "", 11)}${cells.slice(i, i + PER_LINE).join("")}`);
+    lines.push(`${left(i === 0 ? "VCPUs(sec):" : "", 12)}${cells.slice(i, i + PER_LINE).join("")}`);
   }
   return lines;
 }

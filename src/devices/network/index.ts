@@ -9,6 +9,7 @@ export {
   type PortCounters,
   type PortOptions,
 } from "./bridge.js";
+export { BridgeLink, parseLinkAddress, type LinkAddress, type LinkHost } from "./link.js";
 export { newVifMetrics, type VifMetrics } from "./metrics.js";
 export { Nat, type Forward, type NatOptions } from "./nat/nat.js";
 export type {

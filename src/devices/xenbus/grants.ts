@@ -53,7 +53,6 @@ export class GuestGrants {
     const kept = this.persistent.get(ref);
     if (kept !== undefined) {
       work(kept.mfn * PAGE);
-      if (write) this.guest.mm.markDirty(kept.mfn);
       return 0;
     }
     if (this.persistent.size < this.maxPersistent) {
@@ -62,7 +61,6 @@ export class GuestGrants {
       if (typeof m !== "number") {
         this.persistent.set(ref, m);
         work(m.mfn * PAGE);
-        if (write) this.guest.mm.markDirty(m.mfn);
         return 0;
       }
     }

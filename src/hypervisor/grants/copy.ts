@@ -63,7 +63,6 @@ export function copyOne(call: Call, v: DataView): number {
     if (!call.xen.frames.sharing.makePrivate(dst.mfn)) rc = GNTST_general_error;
     else {
       mem.write(dst.mfn * 4096 + to, mem.u8.subarray(at, at + len));
-      dst.domain.mm.markDirty(dst.mfn);
     }
   }
   release(call, dst);

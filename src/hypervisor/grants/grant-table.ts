@@ -354,7 +354,6 @@ export class GrantTable {
         else this.ft.putPage(mfn);
         this.subPin(ref, inc);
         this.reduceStatus(ref, !write);
-        if (write) this.domain.mm.markDirty(mfn);
       },
     };
   }

@@ -63,7 +63,6 @@ export function unmapOne(call: Call, u: Unmap, pending: Pending[]): number {
   }
   if (left !== flags || (left & (GNTMAP_host_map | GNTMAP_device_map)) === 0) lgt.setFlags(u.handle, left);
   if (done !== 0) pending.push({ rgt, ref, mfn, done });
-  if (ro === 0) rgt.domain.mm.markDirty(mfn);
   return GNTST_okay;
 }
 

@@ -135,7 +135,6 @@ export function doUpdateDescriptor(call: Call): number {
     ft.putPageAndType(mfn);
     return -ENOMEM;
   }
-  mm.markDirty(mfn);
   ft.mem.w64(ga, lo, hi);
   ft.putPageAndType(mfn);
   return 0;

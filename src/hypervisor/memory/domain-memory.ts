@@ -35,8 +35,6 @@ export class DomainMemory implements Owner {
   memoryMap: MemoryMapEntry[] = [];
   /** Pages promised by XENMEM_claim_pages and not yet allocated. */
   claimed = 0;
-  /** Called with each frame the hypervisor or a hypercall writes on the guest's behalf, while migration logs dirty pages. */
-  logDirty: ((mfn: Mfn) => void) | null = null;
   private readonly ft: FrameTable;
 
   constructor(
@@ -125,10 +123,6 @@ export class DomainMemory implements Owner {
     return (n === 0 ? 1 : n) - 1;
   }
 
-  markDirty(mfn: Mfn): void {
-    if (this.logDirty !== null) this.logDirty(mfn);
-  }
-
   /**
    * The builder has written the page tables: validate and pin the top one and make it vCPU 0's kernel root. 0 or a negative errno.
    */
@@ -148,7 +142,6 @@ export class DomainMemory implements Owner {
       return -EINVAL;
     }
     ft.flags[mfn] = (ft.flags[mfn] as number) | F_PINNED;
-    this.markDirty(mfn);
     return 0;
   }
   /** MMUEXT_UNPIN_TABLE. */
@@ -156,7 +149,6 @@ export class DomainMemory implements Owner {
     const ft = this.ft;
     if (!this.owns(mfn) || ((ft.flags[mfn] as number) & F_PINNED) === 0) return -EINVAL;
     ft.flags[mfn] = (ft.flags[mfn] as number) & ~F_PINNED;
-    this.markDirty(mfn);
     ft.putPageAndType(mfn);
     return 0;
   }

@@ -145,7 +145,6 @@ export function updateEntry(
     rc = store(ft, mfn, ma, lo, hi);
     ft.putPageType(mfn);
   }
-  if (rc >= 0) pt.markDirty(mfn);
   ft.putPage(mfn);
   return rc;
 }

@@ -158,7 +158,6 @@ function one(call: Call, mm: DomainMemory, cmd: number): number {
         ft.putPageAndType(mfn);
         return -ENOMEM;
       }
-      mm.markDirty(mfn);
       ft.mem.zeroFrame(mfn);
       ft.putPageAndType(mfn);
       return 0;
@@ -173,7 +172,6 @@ function one(call: Call, mm: DomainMemory, cmd: number): number {
       }
       const rc = ft.sharing.makePrivate(dst) ? 0 : -ENOMEM;
       if (rc === 0) {
-        mm.markDirty(dst);
         ft.mem.copyFrame(dst, src);
       }
       ft.putPageAndType(dst);

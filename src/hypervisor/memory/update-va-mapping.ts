@@ -39,7 +39,6 @@ function update(call: Call, pg: number): number {
       args: { va, val: word(call.lo(1), call.hi(1)) },
       result: rc,
     });
-  if (rc === 0) mm.markDirty(l1);
   ft.putPage(l1);
   if (rc !== 0) return rc;
   return flush(call);

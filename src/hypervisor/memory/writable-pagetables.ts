@@ -252,7 +252,6 @@ function store(vcpu: Vcpu, ea: Va, va: Va, mfn: number, bytes: number, v: bigint
   const full = bytes === 8 ? v & U64 : (old & ~(mask(bytes) << shift) & U64) | ((v & mask(bytes)) << shift);
   const id = vcpu.domain.mm.id;
   if (ft.types.modL1(at, Number(full & 0xffffffffn), Number(full >> 32n), false, id, id) !== 0) return false;
-  vcpu.domain.mm.markDirty(mfn);
   return true;
 }
 

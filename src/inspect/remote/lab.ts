@@ -2,12 +2,7 @@
  * A host with its inspector behind one pipe: `serveLab` on the machine's side, `LabClient` on the page's. Methods are those of `HostApi`
  * by name, those of `InspectApi` with `inspect.` before them, and further ones that the machine's side offers (`lab.…`).
  */
-import type {
-  ConsoleChannel,
-  DomainRef,
-  HostApi,
-  HostEvent,
-} from "../../toolstack/host/api.js";
+import type { ConsoleChannel, DomainRef, HostApi, HostEvent } from "../../toolstack/host/api.js";
 import { INSPECT_METHODS, type InspectApi } from "../api.js";
 import { RpcClient, RpcServer, type RpcHandler, type Send } from "./rpc.js";
 
@@ -138,4 +133,3 @@ export class LabClient implements Lab {
     };
   }
 }
-

@@ -19,7 +19,7 @@ export class BlobFile implements ByteFile {
   write(): never {
     throw new HostError("io", `${this.name}: a dropped file is not written to`);
   }
-  resize(): never {
+  grow(): never {
     throw new HostError("io", `${this.name}: a dropped file keeps its size`);
   }
   flush(): void {}

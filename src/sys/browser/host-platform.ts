@@ -53,7 +53,10 @@ export class BrowserPlatform implements HostPlatform {
   async checkDisk(disk: DiskConfig, path: string): Promise<void> {
     if (path === "") throw new HostError("invalid", `disk ${disk.vdev}: an empty drive is not supported in a page`);
     if (disk.format !== "raw") {
-      throw new HostError("invalid", `disk ${disk.vdev}: ${disk.format} images cannot be opened in a page, raw ones can`);
+      throw new HostError(
+        "invalid",
+        `disk ${disk.vdev}: ${disk.format} images cannot be opened in a page, raw ones can`,
+      );
     }
     await this.files.get(path);
   }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { SECTOR } from "../../devices/block/index.js";
 import { FileImage, openFileOverlay } from "./file-image.js";
+import { ImageFile } from "./image-file.js";
 
 let dir: string;
 let path: string;
@@ -58,5 +59,18 @@ describe("a disk in a file", () => {
     await again.close();
     await b.close();
     expect(Buffer.compare(readFileSync(path), base)).toBe(0);
+  });
+});
+
+describe("a file under a format", () => {
+  it("grows, and never loses what is written beyond meanwhile", async () => {
+    const f = await ImageFile.open(path, { create: true });
+    await Promise.all([f.grow(8 * SECTOR), f.write(20 * SECTOR, new Uint8Array(SECTOR).fill(3)), f.grow(10 * SECTOR)]);
+    expect(f.size()).toBe(21 * SECTOR);
+    const out = new Uint8Array(SECTOR);
+    await f.read(20 * SECTOR, out);
+    expect(out[0]).toBe(3);
+    await f.close();
+    await expect(ImageFile.open(path, { create: true })).rejects.toThrow("EEXIST");
   });
 });

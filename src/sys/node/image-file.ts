@@ -7,7 +7,7 @@
  * Within this process a file that is open for writing is open once; other processes are not kept out.
  */
 import { spawn } from "node:child_process";
-import { existsSync, readSync, writeSync } from "node:fs";
+import { existsSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { open, realpath, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { ByteFile } from "../../devices/block/index.js";
@@ -185,10 +185,11 @@ export class ImageFile implements ByteFile {
     }
     this.length = Math.max(this.length, at + bytes.length);
   }
-  async resize(size: number): Promise<void> {
+  grow(size: number): void {
     this.room(size);
-    if (this.fixed) return;
-    await this.file.truncate(size);
+    if (size <= this.length) return;
+    // At once: what is written beyond while a thread cuts the file to this length would be lost.
+    ftruncateSync(this.file.fd, size);
     this.length = size;
   }
   async flush(): Promise<void> {

@@ -52,7 +52,7 @@ describe("a vif", () => {
       devid: 3,
       vlan: "5",
       trusted: false,
-      warnings: [],
+      warnings: ["vif script=vif-nat: kept, but hotplug scripts are not run here"],
     });
   });
   it("knows what is deprecated", () => {

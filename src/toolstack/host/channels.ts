@@ -7,15 +7,21 @@ import { parseChannel, type ChannelConfig } from "../config/channel.js";
 import type { Machine, RunningDomain } from "../machine.js";
 import { HostError } from "./api.js";
 import { ConsoleHub } from "./console-hub.js";
-import type { ByteStream, HostPlatform } from "./platform.js";
+import type { ByteStream, HostPlatform, PathBase } from "./platform.js";
 
 /** Output that a slow client may leave waiting; beyond it the client is sent away. */
 const MAX_UNSENT = 1 << 20;
 
 /** Read and refused before anything is made. */
-export function planChannels(texts: readonly string[]): ChannelConfig[] {
+export function planChannels(
+  platform: Pick<HostPlatform, "resolve">,
+  base: PathBase,
+  texts: readonly string[],
+): ChannelConfig[] {
   return texts.map((text) => {
-    const c = parseChannel(text);
+    const parsed = parseChannel(text);
+    const { path } = parsed;
+    const c = path === undefined ? parsed : { ...parsed, path: platform.resolve(path, base) };
     if (c.backend !== undefined && c.backend !== "0" && c.backend !== "Domain-0")
       throw new HostError("unsupported", `channel backend=${c.backend}: there are no driver domains`);
     return c;

@@ -12,6 +12,7 @@ import {
 } from "../../hypervisor/hypercalls/xen-version.js";
 import { CpuidPolicy, XEN_MAJOR, XEN_MINOR } from "../../hypervisor/traps/cpuid-policy.js";
 import { SHUTDOWN_crash } from "../../abi/sched.js";
+import { TSC_KHZ } from "../../machine/clock.js";
 import { sharedKiB, sharingMiB } from "../fork.js";
 import type { Machine } from "../machine.js";
 import type { DomainInfo, HostInfo, VcpuInfo } from "./api.js";
@@ -60,7 +61,7 @@ export function hostInfo(
     host: platform.hostName,
     machine: "x86_64",
     nrCpus: xen.scheduler.pcpus,
-    cpuMhz: platform.cpuMhz,
+    cpuMhz: platform.cpuMhz > 0 ? platform.cpuMhz : TSC_KHZ / 1000,
     totalMemory: Math.floor(totalKiB(machine) / 1024),
     freeMemory: Math.floor(freeKiB(machine) / 1024),
     scheduler: xen.scheduler.policy.optName,

@@ -7,7 +7,9 @@
  * - a name belongs to one domain at a time, from the moment it is asked for;
  * - what a guest does ends at its own domain: no end of a domain, whatever its action, throws out of here.
  */
+import { EEXIST } from "../../abi/errno.js";
 import { SHUTDOWN_crash, SHUTDOWN_suspend, SHUTDOWN_watchdog } from "../../abi/sched.js";
+import { DeviceError } from "../../devices/xenbus/index.js";
 import { dumpState } from "../../hypervisor/traps/dump.js";
 import { XEN_EXTRAVERSION } from "../../hypervisor/hypercalls/xen-version.js";
 import { XEN_MAJOR, XEN_MINOR } from "../../hypervisor/traps/cpuid-policy.js";
@@ -274,7 +276,7 @@ export class Host implements HostApi {
         `not enough free memory: ${plan.spec.memoryMiB} MiB wanted, ${Math.floor(freeKiB(machine) / 1024)} MiB free`,
       );
     }
-    const channelPlan = said(() => planChannels(config.channel));
+    const channelPlan = said(() => planChannels(platform, base, config.channel));
     const consoles = before?.consoles ?? [this.newConsole(config.name)];
     let running: RunningDomain;
     let channels: Channels;
@@ -396,8 +398,9 @@ export class Host implements HostApi {
       const soft = at(plan.softAffinity);
       if (hard !== undefined || soft !== undefined) sched.pin(xen, v, hard ?? null, soft ?? null);
     }
-    const params = sched.paramsOf(plan);
-    if (Object.keys(params).length > 0) sched.setParams(xen, domain, undefined, params);
+    const lines = sched.applyWords(xen, domain, plan);
+    if (lines.length > 0)
+      d.plan = { ...d.plan, warnings: [...d.plan.warnings, ...lines.map((l) => `${d.name}: ${l}`)] };
   }
 
   async destroy(ref: DomainRef): Promise<void> {
@@ -874,7 +877,12 @@ function asHostError(e: unknown, kernel?: string): unknown {
     return new HostError(code, kernel === undefined ? e.message : `${kernel}: ${e.message}`);
   }
   if (e instanceof ConfigError || e instanceof DiskError) return new HostError("invalid", e.message);
-  return e instanceof Error && !(e instanceof InvariantError) ? new HostError("internal", e.message) : e;
+  if (e instanceof DeviceError) return new HostError(e.errno === EEXIST ? "exists" : "invalid", e.message);
+  if (!(e instanceof Error) || e instanceof InvariantError) return e;
+  // Mistakes of ours have types; what is thrown as a plain Error is about what was asked for.
+  const error = new HostError(e.constructor === Error ? "invalid" : "internal", e.message);
+  error.cause = e;
+  return error;
 }
 function said<T>(f: () => T): T {
   try {

@@ -120,7 +120,7 @@ async function planIncoming(host: Host, saved: string, given: string | undefined
   const request: CreateRequest = { config: cfg, source, ...(cwd === undefined ? {} : { cwd }) };
   const found = await planDevices(host.platform, { cwd, source }, config.disk, config.vif);
   const opened: Incoming["opened"] = [];
-  const channels = planChannels(config.channel);
+  const channels = planChannels(host.platform, { cwd, source }, config.channel);
   const incoming: Incoming = {
     request,
     config,

@@ -11,9 +11,10 @@ import type { DiskSpec } from "../disks.js";
 import type { DomainSpec, VifSpec } from "../machine.js";
 import { parseCpuList } from "./cpu-list.js";
 import type { PathBase } from "./platform.js";
+import type { SchedWords } from "./sched.js";
 
 /** A domain to be made, and what is to be done when it ends. */
-export interface DomainPlan {
+export interface DomainPlan extends SchedWords {
   readonly spec: DomainSpec & { readonly name: string; readonly memoryMiB: number };
   /** The kernel's file: what a BuildError is about. */
   readonly kernelPath: string;
@@ -22,8 +23,6 @@ export interface DomainPlan {
   readonly onCrash: Action;
   readonly onWatchdog: Action;
   readonly onSoftReset: Action;
-  readonly cpuWeight: number | undefined;
-  readonly cap: number | undefined;
   readonly pool?: string | undefined;
   /** Where each vCPU may run, and would rather; fewer entries than vCPUs: the last holds for the rest. */
   readonly hardAffinity?: readonly (readonly number[] | null)[] | undefined;
@@ -33,12 +32,16 @@ export interface DomainPlan {
 }
 
 /** The part of a plan that says where and how a domain is scheduled. */
-export type Placing = Pick<DomainPlan, "cpuWeight" | "cap" | "hardAffinity" | "softAffinity">;
+export type Placing = SchedWords & Pick<DomainPlan, "hardAffinity" | "softAffinity">;
 
 export function placing(c: DomainConfig, source = c.name): Placing {
   return {
     cpuWeight: c.cpuWeight,
     cap: c.cap,
+    period: c.period,
+    slice: c.slice,
+    latency: c.latency,
+    extratime: c.extratime,
     hardAffinity: c.cpus.length === 0 ? undefined : c.cpus.map((text) => parseCpuList(text, source)),
     softAffinity: c.cpusSoft.length === 0 ? undefined : c.cpusSoft.map((text) => parseCpuList(text, source)),
   };

@@ -91,15 +91,38 @@ export function pin(
   if (rc < 0) throw new HostError("invalid", `Could not set affinity for vcpu \`${v.id}': no such physical CPU`);
 }
 
-/** What a configuration says about scheduling, in the scheduler's terms (nanoseconds for sEDF's). */
-export function paramsOf(c: {
+/** What a configuration says about scheduling. */
+export interface SchedWords {
   readonly cpuWeight?: number | undefined;
   readonly cap?: number | undefined;
-}): Record<string, number> {
+  /** sEDF's; milliseconds. */
+  readonly period?: number | undefined;
+  readonly slice?: number | undefined;
+  readonly latency?: number | undefined;
+  readonly extratime?: number | undefined;
+}
+
+/** Set a new domain's parameters; a line for what its scheduler has no use for. */
+export function applyWords(xen: Xen, d: Domain, c: SchedWords): string[] {
+  const ms = (v: number | undefined): number | undefined => (v === undefined ? undefined : v * 1e6);
+  const wanted: readonly (readonly [key: string, param: string, value: number | undefined])[] = [
+    ["cpu_weight", "weight", c.cpuWeight],
+    ["cap", "cap", c.cap],
+    ["period", "period", ms(c.period)],
+    ["slice", "slice", ms(c.slice)],
+    ["latency", "latency", ms(c.latency)],
+    ["extratime", "extratime", c.extratime],
+  ];
+  const known = getParams(xen, d);
   const params: Record<string, number> = {};
-  if (c.cpuWeight !== undefined) params["weight"] = c.cpuWeight;
-  if (c.cap !== undefined) params["cap"] = c.cap;
-  return params;
+  const lines: string[] = [];
+  for (const [key, param, value] of wanted) {
+    if (value === undefined) continue;
+    if (param in known) params[param] = value;
+    else lines.push(`warning: ${key}= is ignored: the scheduler is ${xen.scheduler.pools.of(d).policy.optName}`);
+  }
+  if (Object.keys(params).length > 0) setParams(xen, d, undefined, params);
+  return lines;
 }
 
 export function getParams(xen: Xen, d: Domain): Readonly<Record<string, number>> {

@@ -19,6 +19,8 @@ export const WIRE_VERSION = 1;
 export const MAX_MESSAGE = 8 << 20;
 /** What may wait for a peer that does not read. */
 const MAX_WAITING = 32 << 20;
+/** Beyond it what a console prints is left out until the peer has caught up. */
+const MAX_UNREAD = 4 << 20;
 /** Requests of one connection in progress, and consoles it has open. */
 const MAX_REQUESTS = 256;
 const MAX_STREAMS = 64;
@@ -146,8 +148,13 @@ interface StreamEnd {
   open: boolean;
 }
 
-/** Answer the requests of one connection. */
-export function serveHost(host: HostApi, port: WirePort, extra: ExtraMethods = {}): WireEnd {
+/** Answer the requests of one connection. `onInternal` hears of what is a mistake of ours. */
+export function serveHost(
+  host: HostApi,
+  port: WirePort,
+  extra: ExtraMethods = {},
+  onInternal: (e: Error) => void = () => {},
+): WireEnd {
   let alive = true;
   let pending = 0;
   let nextStream = 1;
@@ -186,9 +193,24 @@ export function serveHost(host: HostApi, port: WirePort, extra: ExtraMethods = {
       const early: Uint8Array[] = [];
       let answered = false;
       let over: string | null = null;
+      let lost = 0;
+      const print = (bytes: Uint8Array): void => {
+        if ((port.buffered ?? 0) > MAX_UNREAD) {
+          lost += bytes.length;
+          return;
+        }
+        if (lost > 0) {
+          send({
+            stream: id,
+            data: toBase64(new TextEncoder().encode(`\r\n[${lost} bytes were not read in time]\r\n`)),
+          });
+          lost = 0;
+        }
+        send({ stream: id, data: toBase64(bytes) });
+      };
       const channel = await host.openConsole(domain as string | number, index as number, {
         data: (bytes) => {
-          if (answered) send({ stream: id, data: toBase64(bytes) });
+          if (answered) print(bytes);
           else early.push(bytes);
         },
         end: (reason) => {
@@ -206,7 +228,7 @@ export function serveHost(host: HostApi, port: WirePort, extra: ExtraMethods = {
         .then(() => {})
         .then(() => {
           answered = true;
-          for (const bytes of early) send({ stream: id, data: toBase64(bytes) });
+          for (const bytes of early) print(bytes);
           if (over !== null) {
             streams.delete(id);
             send({ stream: id, end: over });
@@ -276,7 +298,11 @@ export function serveHost(host: HostApi, port: WirePort, extra: ExtraMethods = {
       }
       result.then(
         (value) => answer({ result: value ?? null }),
-        (e: unknown) => answer({ error: errorOf(e) }),
+        (e: unknown) => {
+          const error = errorOf(e);
+          if (error.code === "internal") onInternal(e instanceof Error ? e : new Error(String(e)));
+          answer({ error });
+        },
       );
     },
   };

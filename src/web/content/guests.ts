@@ -62,10 +62,16 @@ function one(
 }
 
 export const gallery: readonly GalleryItem[] = [
-  one("hello", "The simplest kernel", "Forty lines of C that say one line, and what makes an ELF file a Xen kernel.", "trace", {
-    chapter: "2.8",
-    source: "hello/kernel.c",
-  }),
+  one(
+    "hello",
+    "The simplest kernel",
+    "Forty lines of C that say one line, and what makes an ELF file a Xen kernel.",
+    "trace",
+    {
+      chapter: "2.8",
+      source: "hello/kernel.c",
+    },
+  ),
   one("time", "gettimeofday", "The clock that Xen publishes in shared memory, and the rules it keeps.", "hypercalls", {
     chapter: "3.4",
   }),
@@ -86,7 +92,9 @@ export const gallery: readonly GalleryItem[] = [
     ],
   },
   one("shared-info", "The shared info page", "One page of Xen's, mapped three ways.", "memory", { chapter: "5.8" }),
-  one("console", "A console driver", "The write side: a ring of characters in a shared page.", "rings", { chapter: "6.7" }),
+  one("console", "A console driver", "The write side: a ring of characters in a shared page.", "rings", {
+    chapter: "6.7",
+  }),
   one("console-echo", "The full console", "Input as well, by events. Type at it; “quit” ends it.", "events", {
     chapter: "7.10",
   }),
@@ -112,7 +120,12 @@ export const rules: readonly GalleryItem[] = [
   one("bench", "Bench", "What a hypercall, a trap, an event costs here.", "hypercalls", { chapter: "rules" }),
 ];
 
-export function debianConfig(kernel: string, ramdisk: string | null, name: string, extra: DebianOptions): DomainConfigText {
+export function debianConfig(
+  kernel: string,
+  ramdisk: string | null,
+  name: string,
+  extra: DebianOptions,
+): DomainConfigText {
   const lines = [
     `name = "${name}"`,
     'type = "pv"',

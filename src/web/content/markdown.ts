@@ -55,7 +55,11 @@ export function markdown(source: string, resolve: Resolve): string {
       const head = cells(line).map((c) => `<th>${c}</th>`);
       const rows: string[] = [];
       for (i += 2; at(i).startsWith("|"); i++) {
-        rows.push(`<tr>${cells(at(i)).map((c) => `<td>${c}</td>`).join("")}</tr>`);
+        rows.push(
+          `<tr>${cells(at(i))
+            .map((c) => `<td>${c}</td>`)
+            .join("")}</tr>`,
+        );
       }
       out.push(`<table><thead><tr>${head.join("")}</tr></thead><tbody>${rows.join("")}</tbody></table>`);
     } else if (LIST.test(line)) {

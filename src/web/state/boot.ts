@@ -19,7 +19,7 @@ export const DEBIAN: DebianOptions = { memory: 256, vcpus: 1, cmdline: "console=
 
 export async function bootDebian(options: Partial<DebianOptions> = {}): Promise<void> {
   const debian = lab.environment?.debian;
-  if (debian == null) {
+  if (debian === undefined || debian === null) {
     toasts.say("This server has no Debian kernel: drop a vmlinuz and an initramfs on the page.", "error");
     return;
   }

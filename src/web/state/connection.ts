@@ -17,7 +17,8 @@ export function openWorker(options: Omit<Start["start"], "base">): Connection {
     if ("failed" in data) client.rpc.closed(`the machine has stopped: ${data.failed}`);
     else client.rpc.receive(data);
   };
-  worker.onerror = (e) => client.rpc.closed(`the machine's worker has failed: ${e.message || "it could not be loaded"}`);
+  worker.onerror = (e) =>
+    client.rpc.closed(`the machine's worker has failed: ${e.message || "it could not be loaded"}`);
   post({ start: { base: document.baseURI, ...options } });
   return {
     client,

@@ -7,7 +7,8 @@ export interface Dropped {
   unknown: File[];
 }
 
-const starts = (b: Uint8Array, at: number, ...magic: readonly number[]): boolean => magic.every((m, i) => b[at + i] === m);
+const starts = (b: Uint8Array, at: number, ...magic: readonly number[]): boolean =>
+  magic.every((m, i) => b[at + i] === m);
 const text = (s: string): number[] => [...s].map((c) => c.charCodeAt(0));
 
 /** A compressed or plain cpio archive. */
@@ -23,7 +24,9 @@ function isKernel(head: Uint8Array): boolean {
 }
 /** libxl's save record, or the older one's. */
 export function isSaved(head: Uint8Array, name: string): boolean {
-  return starts(head, 0, ...text("Xen saved domain")) || starts(head, 0, ...text("LibxlFmt")) || /\.xensave$/i.test(name);
+  return (
+    starts(head, 0, ...text("Xen saved domain")) || starts(head, 0, ...text("LibxlFmt")) || /\.xensave$/i.test(name)
+  );
 }
 function isDisk(head: Uint8Array, name: string): boolean {
   return starts(head, 510, 0x55, 0xaa) || starts(head, 1080, 0x53, 0xef) || /\.(img|raw|iso|ext4)$/i.test(name);

@@ -144,10 +144,7 @@ class LabState {
     let m: MachineView;
     let said: LogView;
     try {
-      [m, said] = await Promise.all([
-        connection.client.inspect.machine(),
-        connection.client.inspect.log(this.logged),
-      ]);
+      [m, said] = await Promise.all([connection.client.inspect.machine(), connection.client.inspect.log(this.logged)]);
     } catch (e) {
       if (this.status === "ready") toasts.error(e);
       return;
@@ -269,7 +266,9 @@ class LabState {
   }
   async shutdown(domid: number): Promise<void> {
     if ((await tell(this.host.shutdown(domid, "poweroff").then(() => true))) === true) {
-      toasts.say(`${this.domain(domid)?.name ?? "The domain"} was asked to power off. Guests without XenBus do not hear it: destroy those.`);
+      toasts.say(
+        `${this.domain(domid)?.name ?? "The domain"} was asked to power off. Guests without XenBus do not hear it: destroy those.`,
+      );
     }
   }
   async destroy(domid: number): Promise<void> {

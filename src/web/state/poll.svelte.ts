@@ -23,18 +23,20 @@ export function live<T>(ask: () => Promise<T> | null, everyMs: number | (() => n
         untrack(() => (value = null));
         return;
       }
-      asked.then(
-        (v) => {
-          if (over) return;
-          value = v;
-          error = "";
-        },
-        (e: unknown) => {
-          if (!over) error = e instanceof Error ? e.message : String(e);
-        },
-      ).finally(() => {
-        if (!over) timer = setTimeout(go, typeof everyMs === "number" ? everyMs : everyMs());
-      });
+      asked
+        .then(
+          (v) => {
+            if (over) return;
+            value = v;
+            error = "";
+          },
+          (e: unknown) => {
+            if (!over) error = e instanceof Error ? e.message : String(e);
+          },
+        )
+        .finally(() => {
+          if (!over) timer = setTimeout(go, typeof everyMs === "number" ? everyMs : everyMs());
+        });
     };
     kick = () => {
       clearTimeout(timer);

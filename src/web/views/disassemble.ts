@@ -25,6 +25,9 @@ export async function disassemble(code: string, rip: string): Promise<readonly L
     formatter.firstOperandCharIndex = 8;
     formatter.hexPrefix = "0x";
     formatter.hexSuffix = "";
+    formatter.uppercaseHex = false;
+    formatter.showBranchSize = false;
+    formatter.branchLeadingZeros = false;
     formatter.spaceAfterOperandSeparator = true;
     while (decoder.canDecode && out.length < LINES) {
       const from = decoder.position;

@@ -53,7 +53,7 @@ export function drawRuns(
     }
     at = end;
   }
-  if (g != null && image !== undefined) g.putImageData(image, 0, 0);
+  if (g && image !== undefined) g.putImageData(image, 0, 0);
   return {
     at: (x, y) => {
       const column = Math.floor(x / size);

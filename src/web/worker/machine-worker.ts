@@ -53,7 +53,7 @@ async function debianAt(base: string): Promise<Environment["debian"]> {
     const answer = await fetch(new URL("lab.json", base));
     if (!answer.ok) return null;
     const { debian } = (await answer.json()) as { debian?: { kernel?: unknown; ramdisk?: unknown } | null };
-    if (debian == null || typeof debian.kernel !== "string" || typeof debian.ramdisk !== "string") return null;
+    if (!debian || typeof debian.kernel !== "string" || typeof debian.ramdisk !== "string") return null;
     return { kernel: debian.kernel, ramdisk: debian.ramdisk };
   } catch {
     return null;

@@ -13,8 +13,8 @@ export interface ByteFile {
   size(): number;
   read(at: number, into: Uint8Array): Promise<void> | void;
   write(at: number, bytes: Uint8Array): Promise<void> | void;
-  /** Make it so long: zeros are added, or the end is cut off. */
-  resize(size: number): Promise<void> | void;
+  /** Make it at least so long, with zeros; what is written beyond meanwhile stays. */
+  grow(size: number): Promise<void> | void;
   flush(): Promise<void> | void;
   /** Give this range back to the host; it reads as zeros then. Absent: cannot. */
   punch?(at: number, length: number): Promise<void> | void;
@@ -70,9 +70,13 @@ export class MemoryFile implements ByteFile {
     });
     this.length = Math.max(this.length, start + bytes.length);
   }
-  resize(size: number): void {
+  grow(size: number): void {
+    this.length = Math.max(this.length, size);
+  }
+  /** Cut off its end. */
+  truncate(size: number): void {
     if (size < this.length) this.punch(size, this.length - size);
-    this.length = size;
+    this.length = Math.min(this.length, size);
   }
   flush(): void {}
   punch(start: number, length: number): void {

@@ -244,7 +244,7 @@ export class HttpFile implements ByteFile {
   write(): void {
     throw new ImageError(`${this.name}: read-only`);
   }
-  resize(): void {
+  grow(): void {
     throw new ImageError(`${this.name}: read-only`);
   }
   flush(): void {}

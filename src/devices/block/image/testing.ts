@@ -64,9 +64,9 @@ export class CrashFile implements ByteFile {
       this.pending.push({ at, bytes: bytes.slice() });
     });
   }
-  resize(size: number): void {
+  grow(size: number): Promise<void> | void {
     this.step();
-    this.now.resize(size);
+    return this.after(() => this.now.grow(size));
   }
   punch(at: number, length: number): void {
     this.step();
@@ -120,7 +120,7 @@ export class CrashFile implements ByteFile {
     }
     const found = new MemoryFile("crash", this.medium.bytes());
     for (const [sector, all] of versions) found.write(sector * SECTOR, all[random(all.length)] as Uint8Array);
-    if (found.size() < this.mediumSize) found.resize(this.mediumSize);
+    found.grow(this.mediumSize);
     return found.bytes();
   }
   bytes(): Uint8Array {

@@ -678,3 +678,257 @@ it("steal refuses alias frames that are mapped, as any others", () => {
   w.ft.assign(m, c.mm.id);
   check();
 });
+
+it("random forks, writes, snapshots, moves and ends: everyone reads what they should, and every count is right", () => {
+  s.letGo(kept);
+  w.destroy(parent);
+  const P = 24;
+  let x = 20_240_601;
+  const next = (n: number): number => ((x = (Math.imul(x, 1103515245) + 12345) >>> 0) >>> 8) % n;
+  interface Alive {
+    d: Domain;
+    /** The word at byte 4 × pfn of each page; −1: no page. */
+    want: number[];
+  }
+  interface Kept {
+    keep: Keep;
+    want: number[];
+  }
+  const alive: Alive[] = [];
+  const templates: Kept[] = [];
+  let domid = 20;
+  let stamp = 1;
+  const newDomain = (pages: number): Domain => w.domain(domid++, pages, { maxPages: P + 4 });
+  const verify = (): void => {
+    for (const { d, want } of alive)
+      want.forEach((v, p) => {
+        if (v >= 0 && w.mem.r32(at(d, p) + 4 * p) !== v) throw new Error(`domain ${d.domid}, page ${p}: not ${v}`);
+      });
+    for (const { keep, want } of templates)
+      want.forEach((v, p) => {
+        if (v >= 0 && w.mem.r32((keep[p] as number) * 4096 + 4 * p) !== v)
+          throw new Error(`a template's page ${p}: not ${v}`);
+      });
+  };
+  for (let step = 0; step < 4000; step++) {
+    const a = alive[next(Math.max(1, alive.length))];
+    const t = templates[next(Math.max(1, templates.length))];
+    const p = next(P);
+    switch (next(12)) {
+      case 0:
+        if (alive.length < 3) alive.push({ d: newDomain(P), want: Array<number>(P).fill(0) });
+        break;
+      case 1:
+        if (a === undefined || templates.length >= 5) break;
+        {
+          const keep = new Int32Array(P).fill(-1);
+          s.register(keep);
+          a.want.forEach((v, q) => {
+            if (v >= 0) expect(s.freeze(a.d.mm.mfnOf(q), keep, q)).toBe(true);
+          });
+          templates.push({ keep, want: a.want.slice() });
+        }
+        break;
+      case 2:
+      case 3:
+        if (t === undefined || alive.length >= 10) break;
+        {
+          const d = newDomain(0);
+          const base = s.takeRange(P);
+          expect(s.give(base, d.mm.id, t.keep)).toBe(true);
+          d.mm.setRun(base, t.keep);
+          alive.push({ d, want: t.want.slice() });
+        }
+        break;
+      case 4:
+        if (t === undefined || next(3) !== 0) break;
+        s.letGo(t.keep);
+        templates.splice(templates.indexOf(t), 1);
+        break;
+      case 5:
+        if (a === undefined || next(3) !== 0) break;
+        w.destroy(a.d);
+        alive.splice(alive.indexOf(a), 1);
+        break;
+      case 6:
+        // Given back, and a page of zeroes in its place.
+        if (a === undefined || (a.want[p] as number) < 0) break;
+        {
+          const m = a.d.mm.mfnOf(p);
+          a.d.mm.forget(m);
+          w.ft.putAllocRef(m);
+          a.want[p] = next(2) === 0 && a.d.mm.allocPage(p) >= 0 ? 0 : -1;
+        }
+        break;
+      case 7:
+        // To another domain, in place of one that it gives back.
+        {
+          const b = alive[next(Math.max(1, alive.length))];
+          if (a === undefined || b === undefined || a === b || (a.want[p] as number) < 0) break;
+          const m = a.d.mm.mfnOf(p);
+          if (!s.makePrivate(m)) break;
+          expect(w.ft.steal(m, a.d.mm.id)).toBe(0);
+          a.d.mm.forget(m);
+          const old = b.d.mm.mfnOf(p);
+          if ((b.want[p] as number) >= 0) {
+            b.d.mm.forget(old);
+            w.ft.putAllocRef(old);
+          }
+          w.ft.assign(m, b.d.mm.id);
+          b.d.mm.setPfn(m, p);
+          b.want[p] = a.want[p] as number;
+          a.want[p] = -1;
+        }
+        break;
+      case 8:
+        // A page goes elsewhere within its domain.
+        {
+          const q = next(P);
+          if (a === undefined || p === q || (a.want[p] as number) < 0 || (a.want[q] as number) < 0) break;
+          const [m, n] = [a.d.mm.mfnOf(p), a.d.mm.mfnOf(q)];
+          a.d.mm.setPfn(m, q);
+          a.d.mm.setPfn(n, p);
+          const v = stamp++;
+          w.mem.w32(at(a.d, p) + 4 * p, v);
+          w.mem.w32(at(a.d, q) + 4 * q, v + 1);
+          stamp++;
+          a.want[p] = v;
+          a.want[q] = v + 1;
+        }
+        break;
+      default:
+        if (a === undefined || (a.want[p] as number) < 0) break;
+        a.want[p] = next(5) === 0 ? 0 : stamp++;
+        w.mem.w32(at(a.d, p) + 4 * p, a.want[p]);
+    }
+    if (step % 20 === 0) {
+      verify();
+      check();
+    }
+  }
+  for (const { d } of alive) w.destroy(d);
+  for (const { keep } of templates) s.letGo(keep);
+  check();
+  expect([s.aliasesUsed, s.savedFrames, s.freeAliases]).toEqual([0, 0, 4096]);
+});
+
+it("a hostile fork with random hypercalls on every kind of frame reaches nobody else's memory, and no count goes wrong", () => {
+  const before = { parent: [] as string[], other: [] as string[] };
+  const contents = (d: Domain): string[] =>
+    Array.from({ length: PAGES }, (_, p) => [...w.mem.read(at(d, p), 4096)].join());
+  const other = child(3);
+  before.parent = contents(parent);
+  before.other = contents(other);
+  const a = child(2, [0, 1, 2, 3, 8]);
+  const [l4, l3, l2, l1] = [0, 1, 2, 3].map((p) => a.mm.mfnOf(p)) as [number, number, number, number];
+  w.pte(l4, 0, ...pte(l3, 7));
+  w.pte(l3, 0, ...pte(l2, 7));
+  w.pte(l2, 0, ...pte(l1, 7));
+  expect(a.mm.finishBuild({ l4Mfn: l4 })).toBe(0);
+  const buf = w.mem.resolve(at(a, 8));
+  let x = 99;
+  const next = (n: number): number => ((x = (Math.imul(x, 1103515245) + 12345) >>> 0) >>> 8) % n;
+  const any = (): number => {
+    const p = next(PAGES);
+    switch (next(8)) {
+      case 0:
+        return other.mm.mfnOf(p);
+      case 1:
+        return parent.mm.mfnOf(p);
+      case 2:
+        return [0, 1, w.ft.ramLimit - 1, w.ft.limit - 1, w.mem.limit, 2 ** 32 + 5, 2 ** 40 - 1, w.ft.emptySink][
+          next(8)
+        ] as number;
+      case 3:
+        return next(w.ft.limit);
+      default:
+        // Its own; 8 is where its arguments are.
+        return Math.max(0, a.mm.mfnOf(p === 8 ? 9 : p));
+    }
+  };
+  let ok = 0;
+  for (let n = 0; n < 12_000; n++) {
+    const [m, k] = [any(), any()];
+    const slot = [0, 1, 2, 255, 256, 511][next(6)] as number;
+    let rc = -1;
+    switch (next(9)) {
+      case 0:
+      case 1:
+      case 2: {
+        w.mem.w64n(buf, m * 4096 + slot * 8 + next(3));
+        const flags = [0, 1, 3, 5, 7, 0x67, 0x87][next(7)] as number;
+        w.mem.w64(buf + 8, ((k << 12) | flags) >>> 0, Math.floor(k / 2 ** 20) & 0xfffff);
+        rc = w.call(a, doMmuUpdate, buf, 1, 0, DOMID_SELF);
+        break;
+      }
+      case 3: {
+        w.mem.w64n(buf, next(12));
+        w.mem.w64n(buf + 8, m);
+        w.mem.w64n(buf + 16, k);
+        rc = w.call(a, doMmuextOp, buf, 1, 0, DOMID_SELF);
+        break;
+      }
+      case 4: {
+        w.mem.w64n(buf, MMUEXT_COPY_PAGE);
+        w.mem.w64n(buf + 8, m);
+        w.mem.w64n(buf + 16, k);
+        rc = w.call(a, doMmuextOp, buf, 1, 0, DOMID_SELF);
+        break;
+      }
+      case 5: {
+        const e = a.grants.entryAt(8 + next(4));
+        w.mem.w32(e + 4, m);
+        w.mem.w16(e + 2, next(4));
+        w.mem.w16(e, [1, 5, 2, 3][next(4)] as number);
+        break;
+      }
+      case 6:
+        w.mem.w64n(buf, slot * 4096);
+        w.mem.w32(buf + 8, [2, 3, 6, 7, 0x12][next(5)] as number);
+        w.mem.w32(buf + 12, 8 + next(4));
+        w.mem.w16(buf + 16, next(5));
+        rc = w.call(a, doGrantTableOp, GNTTABOP_map_grant_ref, buf, 1);
+        break;
+      case 7: {
+        const own = next(2) === 0;
+        w.mem.w64n(buf, own ? m : 8 + next(4));
+        w.mem.w16(buf + 8, own ? DOMID_SELF : next(5));
+        w.mem.w16(buf + 10, next(4000));
+        w.mem.w64n(buf + 16, k);
+        w.mem.w16(buf + 24, DOMID_SELF);
+        w.mem.w16(buf + 26, next(4000));
+        w.mem.w16(buf + 32, next(96));
+        w.mem.w16(buf + 34, own ? 0 : 1);
+        rc = w.call(a, doGrantTableOp, GNTTABOP_copy, buf, 1);
+        break;
+      }
+      default: {
+        // Rarely, or it soon has nothing left.
+        if (next(20) !== 0) break;
+        w.mem.w64n(buf + 64, m);
+        w.mem.w64n(buf, buf + 64);
+        w.mem.w64n(buf + 8, 1);
+        w.mem.w32(buf + 16, next(3) === 0 ? 3 : 0);
+        w.mem.w32(buf + 20, 0);
+        w.mem.w16(buf + 24, DOMID_SELF);
+        rc = w.call(a, doMemoryOp, XENMEM_decrease_reservation, buf);
+      }
+    }
+    if (rc === 0) ok++;
+    // Its arguments' page must stay what it is.
+    if (w.mem.aliasTable[a.mm.mfnOf(8) - w.ft.ramLimit] !== buf / 4096) throw new Error("the test's own page is gone");
+    if (n % 400 === 0) check();
+  }
+  expect(ok).toBeGreaterThan(800);
+  expect(contents(parent)).toEqual(before.parent);
+  expect(contents(other)).toEqual(before.other);
+  for (let p = 0; p < PAGES; p++)
+    expect(w.mem.r32((kept[p] as number) * 4096 + 4 * p)).toBe(p % 2 === 0 ? 0x1000 + p : 0);
+  w.destroy(a);
+  check();
+  w.destroy(other);
+  w.destroy(parent);
+  s.letGo(kept);
+  check();
+  expect([s.aliasesUsed, s.savedFrames]).toEqual([0, 0]);
+});

@@ -20,7 +20,7 @@ export function takeLock(path: string): Lock | null {
   return r.error === undefined ? null : takeByName(`${path}.holder`);
 }
 
-function takeByName(path: string): Lock | null {
+export function takeByName(path: string): Lock | null {
   const mine = `${path}.${process.pid}`;
   writeFileSync(mine, `${process.pid}`, { mode: 0o600 });
   try {

@@ -33,7 +33,11 @@ export async function asHost<T>(path: string, f: () => Promise<T>): Promise<T> {
     if (e instanceof HostError) throw e;
     if (e instanceof InputError) throw new HostError("invalid", e.message);
     const { code, message } = e as NodeJS.ErrnoException;
-    if (code === undefined) throw e;
+    if (code === undefined) {
+      // Mistakes of ours have types; a plain Error is about the file.
+      if (e instanceof Error && e.constructor === Error) throw new HostError("invalid", message);
+      throw e;
+    }
     const known: Readonly<Record<string, string>> = {
       ENOENT: "No such file or directory",
       EACCES: "Permission denied",

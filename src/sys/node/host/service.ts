@@ -5,11 +5,12 @@
  * Invariants: it holds the folder's lock as long as it lives; `domains.json` is there exactly while it lives or when it ended unasked, and names the
  * domains that run; a connection, whatever it does or however it ends, changes nothing but by its requests.
  */
-import { chmodSync, rmSync, writeSync } from "node:fs";
+import { chmodSync, ftruncateSync, rmSync, writeSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { freemem } from "node:os";
 import { Machine } from "../../../toolstack/machine.js";
 import type { EngineKind } from "../../../machine/cpu/cpu.js";
+import type { Forward, LinkAddress } from "../../../devices/network/index.js";
 import type { Run } from "../../../api/drive.js";
 import { HostError } from "../../../toolstack/host/api.js";
 import { Host } from "../../../toolstack/host/host.js";
@@ -36,12 +37,18 @@ export interface ServiceOptions {
   readonly threshold?: number | undefined;
   /** Bridges to be made at the start; others come with the first vif that names them. */
   readonly bridges?: readonly string[] | undefined;
+  /** Links of bridges to those of other hosts. */
+  readonly links?: readonly { readonly bridge: string; readonly where: LinkAddress }[] | undefined;
+  /** Ports of the host that lead to guests behind the NAT (`bridge=nat`). */
+  readonly forwards?: readonly Forward[] | undefined;
   /** Where incoming migrations are taken: a TCP port, on this address (default the loopback). */
   readonly migrationPort?: number | undefined;
   readonly migrationAddress?: string | undefined;
   readonly version?: string | undefined;
 }
 
+/** Bytes of the log that are kept at most. */
+const LOG_LIMIT = 16 << 20;
 const DEFAULT_MEMORY = 2048;
 const LEAST_MEMORY = 128;
 /** Idle machines sleep this long at most; whatever brings them input wakes them. */
@@ -62,6 +69,7 @@ export class Service {
   private run: Run | null = null;
   private readonly stopping = new AbortController();
   private stopped = false;
+  private logged = 0;
   /** What nobody has been told yet. */
   private notices: string[] = [];
   /** Closed with the service, in order. */
@@ -123,7 +131,12 @@ export class Service {
 
   private say(line: string): void {
     try {
-      writeSync(1, `${new Date().toISOString()} ${line}\n`);
+      // Guests may have a say in it: it does not grow for ever.
+      if (this.logged > LOG_LIMIT) {
+        ftruncateSync(1, 0);
+        this.logged = 0;
+      }
+      this.logged += writeSync(1, `${new Date().toISOString()} ${line}\n`);
     } catch {
       // A full disk must not end the domains.
     }
@@ -145,6 +158,20 @@ export class Service {
     });
     chmodSync(paths.socket, 0o600);
     await this.takeMigrations();
+    for (const { bridge, where } of this.options.links ?? []) {
+      const link = this.machine.link(where, bridge, (port) => this.say(`link: ${bridge} listens on port ${port}`));
+      this.closers.push(() => link.close());
+    }
+    for (const f of this.options.forwards ?? []) {
+      const { hostPort, proto } = f;
+      const { port } = await this.machine
+        .nat()
+        .forward(f)
+        .catch((e: unknown) => {
+          throw new HostError("io", `${proto} port ${hostPort}: ${e instanceof Error ? e.message : String(e)}`);
+        });
+      this.say(`${proto} port ${port} leads to ${f.guestAddress ?? "the first guest behind the NAT"}:${f.guestPort}`);
+    }
     this.say(`xenolith ${this.options.version ?? ""}: process ${process.pid}, ${paths.folder}`);
   }
 
@@ -195,7 +222,12 @@ export class Service {
       },
       stop: (params) => this.stop(params[0] === "force"),
     };
-    readLines(socket, serveHost(this.host, linePort(socket), { ...extra, ...inspectRequests(this.inspector()) }));
+    const internal = (e: Error): void => {
+      const { cause = e } = e;
+      this.say(`internal error: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`);
+    };
+    const all = { ...extra, ...inspectRequests(this.inspector()) };
+    readLines(socket, serveHost(this.host, linePort(socket), all, internal));
   }
 
   private inspect: Inspector | null = null;
@@ -243,7 +275,11 @@ export class Service {
 
   private record(reason?: string): void {
     if (this.stopped) return;
-    const domains = [...this.host.domains.values()].map((d) => ({ domid: d.domid, name: d.name }));
+    const domains = [...this.host.domains.values()].map((d) => ({
+      domid: d.domid,
+      name: d.name,
+      request: d.request,
+    }));
     const record: ServiceRecord = {
       pid: process.pid,
       startedAt: this.startedAt,
@@ -273,20 +309,23 @@ export class Service {
 
 function makeMachine(options: ServiceOptions): Machine {
   const { scheduler, pcpus, engine, threshold } = options;
-  const memoryMiB = options.memoryMiB ?? defaultMemory();
-  try {
-    return new Machine({
-      memoryMiB,
-      clock: realClock(),
-      sockets: new NodeSockets(),
-      ...(scheduler === undefined ? {} : { scheduler }),
-      ...(pcpus === undefined ? {} : { pcpus }),
-      ...(engine === undefined ? {} : { engine }),
-      ...(threshold === undefined ? {} : { threshold }),
-    });
-  } catch (e) {
-    if (e instanceof RangeError) throw new HostError("no-memory", `${memoryMiB} MiB cannot be had: ${e.message}`);
-    throw e;
+  for (let memoryMiB = options.memoryMiB ?? defaultMemory(); ; memoryMiB = Math.floor(memoryMiB / 2)) {
+    try {
+      return new Machine({
+        memoryMiB,
+        clock: realClock(),
+        sockets: new NodeSockets(),
+        ...(scheduler === undefined ? {} : { scheduler }),
+        ...(pcpus === undefined ? {} : { pcpus }),
+        ...(engine === undefined ? {} : { engine }),
+        ...(threshold === undefined ? {} : { threshold }),
+      });
+    } catch (e) {
+      if (!(e instanceof RangeError)) throw e;
+      // Nobody has asked for so much: less will do.
+      if (options.memoryMiB === undefined && memoryMiB >= 2 * LEAST_MEMORY) continue;
+      throw new HostError("no-memory", `${memoryMiB} MiB cannot be had: ${e.message}`);
+    }
   }
 }
 

@@ -23,7 +23,7 @@ import {
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import { HostError } from "../../../toolstack/host/api.js";
+import { HostError, type CreateRequest } from "../../../toolstack/host/api.js";
 
 /** What works everywhere. */
 const MAX_SOCKET_PATH = 100;
@@ -42,6 +42,8 @@ export interface StatePaths {
 export interface DomainRecord {
   readonly domid: number;
   readonly name: string;
+  /** How it was asked for, so that it can be asked for again. */
+  readonly request?: CreateRequest;
 }
 /** What `domains.json` holds. */
 export interface ServiceRecord {

@@ -59,7 +59,11 @@ export async function serveFile(files: StaticFiles, request: IncomingMessage, an
   if (path === "" || path.endsWith("/")) path += "index.html";
   const made = files.made.get(path);
   if (made !== undefined) {
-    answer.writeHead(200, { ...HEADERS, "Content-Type": TYPES[extname(path)] ?? "text/plain", "Cache-Control": "no-store" });
+    answer.writeHead(200, {
+      ...HEADERS,
+      "Content-Type": TYPES[extname(path)] ?? "text/plain",
+      "Cache-Control": "no-store",
+    });
     answer.end(request.method === "HEAD" ? undefined : made());
     return;
   }

@@ -275,7 +275,7 @@ describe("a qcow2 image", () => {
         if (full && at + bytes.length > 60_000) throw new Error("ENOSPC: no space left on device, write");
         file.write(at, bytes);
       },
-      resize: (n) => file.resize(n),
+      grow: (n) => file.grow(n),
       flush: () => {},
       close: () => {},
     };

@@ -492,7 +492,7 @@ export class Qcow2Image implements BlockImage {
   private *commit(): Steps<void> {
     const c = this.takeCommit();
     try {
-      if (this.file.size() < c.length) yield* wait(this.file.resize(c.length));
+      if (this.file.size() < c.length) yield* wait(this.file.grow(c.length));
       yield* this.apply(c.first);
       yield* wait(this.file.flush());
       if (c.second.length > 0) {

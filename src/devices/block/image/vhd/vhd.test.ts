@@ -77,7 +77,7 @@ describe("a VHD image", () => {
     const image = await VhdImage.open(file);
     await image.write(0, fill(1, 9));
     await image.close();
-    file.resize(file.size() - 512);
+    file.truncate(file.size() - 512);
     const again = await VhdImage.open(file);
     const out = fill(1, 0);
     await again.read(0, out);

@@ -107,6 +107,8 @@ export class VhdImage implements BlockImage {
   private readonly perBlock: number;
   /** Where the next block goes: behind all that is used. */
   private next: number;
+  /** Blocks are behind the image's own tables. */
+  private readonly firstBlock: number;
   private footerMoved = false;
   private closed = false;
 
@@ -126,6 +128,7 @@ export class VhdImage implements BlockImage {
     const blockBytes = this.bitmapBytes + header.blockSize;
     let next = Math.max(facts.footer.dataOffset + HEADER_SIZE, header.tableOffset + table.length);
     for (const l of header.locators) next = Math.max(next, l.offset + Math.ceil(l.length / SECTOR) * SECTOR);
+    this.firstBlock = next;
     for (let i = 0; i < header.entries; i++) {
       const at = this.table.getUint32(i * 4);
       if (at !== UNUSED) next = Math.max(next, at * SECTOR + blockBytes);
@@ -165,7 +168,7 @@ export class VhdImage implements BlockImage {
   private place(block: number): number {
     const at = this.table.getUint32(block * 4);
     if (at === UNUSED) return -1;
-    if (at * SECTOR < FOOTER_SIZE + HEADER_SIZE) throw this.damaged(`the place of block ${block}`);
+    if (at * SECTOR < this.firstBlock) throw this.damaged(`the place of block ${block}`);
     return at * SECTOR;
   }
   private *bitmap(block: number): Steps<Bitmap> {
