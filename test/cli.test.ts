@@ -91,8 +91,8 @@ describe("a mistake of the user gets one clear line and status 2", () => {
     ],
     [
       "a bad value",
-      () => ["run", config("value", 'kernel="k"\nmemory="lots"')],
-      /value\.cfg:3: parameter `memory' is not a valid number: "lots"$/,
+      () => ["run", config("value", 'kernel="k"\nmaxvcpus=0')],
+      /value\.cfg:3: parameter `maxvcpus' is 0, must be at least 1$/,
     ],
     [
       "a bad key",

@@ -17,7 +17,7 @@ const children: ChildProcess[] = [];
 beforeAll(() => {
   ensureBuilt();
   dir = mkdtempSync(join(tmpdir(), "xenolith-gdb-"));
-});
+}, 300_000);
 afterAll(() => {
   for (const c of children) c.kill("SIGKILL");
   rmSync(dir, { recursive: true, force: true });

@@ -13,7 +13,7 @@ const images = existsSync(folder)
   : [];
 
 /** Images that do not simply run to their verdict; each has a test of its own below or in cli.test.ts. */
-const SPECIAL = new Set(["crash", "spin", "reboot", "console-echo", "grant-share"]);
+const SPECIAL = new Set(["crash", "spin", "reboot", "console-echo", "grant-share", "broadcast"]);
 /** What an image needs beyond the usual. */
 const MORE: Readonly<Record<string, readonly string[]>> = { sched: ["--vcpus", "2"] };
 const LIMIT = 120_000;
@@ -65,6 +65,26 @@ describe.skipIf(images.length === 0)("our own guests", () => {
     run.child.kill("SIGTERM");
     expect((await run.done).status).toBe(143);
   });
+
+  it.skipIf(!images.includes("broadcast"))(
+    "broadcast: one domain writes, two read, through read-only grants",
+    { timeout: LIMIT },
+    async () => {
+      const members = ["broadcast-writer", "broadcast-reader-1", "broadcast-reader-2"];
+      const r = await runCli([
+        "run",
+        ...members.map((m) => join(root, `guests/configs/${m}.cfg`)),
+        "--broadcast",
+        `news:${members.join(",")}`,
+        "--timeout",
+        "100",
+      ]);
+      const text = r.stdout + r.stderr;
+      expect(text.match(/PASS: broadcast/g)).toHaveLength(3);
+      expect(text.match(/reader: 200 messages, 0 lost/g)).toHaveLength(2);
+      expect(r.status).toBe(0);
+    },
+  );
 
   it.skipIf(!images.includes("grant-share"))("grant-share: two domains share a page", { timeout: LIMIT }, async () => {
     const config = (role: string, peer: number): string => {

@@ -10,7 +10,7 @@ let dir = "";
 beforeAll(() => {
   ensureBuilt();
   dir = mkdtempSync(join(tmpdir(), "xenolith-net-"));
-});
+}, 300_000);
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 /** EtherTypes and lengths of a pcap file's frames. */

@@ -20,7 +20,7 @@ let dir = "";
 beforeAll(() => {
   ensureBuilt();
   dir = mkdtempSync(join(tmpdir(), "xenolith-replay-"));
-});
+}, 300_000);
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 const spec = (guest: string, vcpus = 1, count = 1): RunSpec => ({

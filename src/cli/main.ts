@@ -10,6 +10,7 @@ import { ConfigError } from "../toolstack/config/index.js";
 import { hostCommands } from "./host/commands.js";
 import { DEBIAN_CMDLINE, prepareDebian, prepareDebianSystem } from "./debian.js";
 import { Output } from "./output.js";
+import { broadcast, BROADCAST_SYNTAX, type BroadcastSpec } from "./broadcast.js";
 import { capture, CAPTURE_SYNTAX, link, LINK_SYNTAX, type CaptureSpec, type LinkSpec } from "./network.js";
 import { plansFrom, type PlanFlags } from "./plans.js";
 import { recordCommand, replayCommand, type RecordFlags, type ReplayFlags } from "./record.js";
@@ -25,6 +26,7 @@ interface MachineFlags extends PlanFlags {
   readonly xenstoreSocket?: string;
   readonly link?: LinkSpec[];
   readonly pcap?: CaptureSpec[];
+  readonly broadcast?: BroadcastSpec[];
   readonly traceDomain?: string[];
   readonly timeout?: number;
   readonly scheduler?: string;
@@ -188,6 +190,7 @@ function machineOptions(command: Command): Command {
     .option("--trace-domain <list>", "only these domains (names or numbers)", (text) => text.split(","))
     .option("--link <spec>", `join a bridge with another xenolith: ${LINK_SYNTAX} (repeatable)`, link)
     .option("--pcap <spec>", `write a vif's frames to a file for Wireshark: ${CAPTURE_SYNTAX} (repeatable)`, capture)
+    .option("--broadcast <spec>", `domains on a broadcast channel: ${BROADCAST_SYNTAX} (repeatable)`, broadcast)
     .option("--xenstore-socket <path>", "serve XenStore there: XENSTORED_PATH=<path> xenstore-ls")
     .option("--gdb <port>", "serve gdb for the first domain on this port of the loopback interface", whole(0, 65535))
     .option("--gdb-wait", "with --gdb: the domain starts when gdb says so", false)
@@ -246,6 +249,7 @@ async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Prom
       xenstoreSocket: flags.xenstoreSocket,
       links: flags.link,
       captures: flags.pcap,
+      broadcasts: flags.broadcast,
       stats: flags.stats,
       gdb: flags.gdb,
       gdbWait: flags.gdbWait,

@@ -25,6 +25,7 @@ import type { Action } from "../toolstack/config/index.js";
 import { actionFor, dumpsCore, RestartLimit } from "../toolstack/host/actions.js";
 import { Machine, type RunningDomain } from "../toolstack/machine.js";
 import { LineSplitter, TraceWriter, type Output } from "./output.js";
+import { Broadcasts, type BroadcastSpec } from "./broadcast.js";
 import { Capture, type CaptureSpec, type LinkSpec } from "./network.js";
 import { collectStats, statsLines, type Stats } from "./stats.js";
 import { shutdownWord, STATUS_CRASH, STATUS_OK, STATUS_TIMEOUT, statusOf } from "./status.js";
@@ -48,6 +49,7 @@ export interface SessionOptions {
   readonly links?: readonly LinkSpec[] | undefined;
   /** Files that take the frames of vifs. */
   readonly captures?: readonly CaptureSpec[] | undefined;
+  readonly broadcasts?: readonly BroadcastSpec[] | undefined;
   readonly stats: boolean;
   /** Serve gdb on this port of the loopback interface, for the first domain. */
   readonly gdb?: number | undefined;
@@ -101,6 +103,7 @@ export class Session {
   private readonly trace: TraceWriter | null = null;
   private socket: XenStoreSocket | null = null;
   private gdb: GdbServer | null = null;
+  private readonly broadcasts: Broadcasts;
   private captures: Capture[] = [];
   private readonly closers: (() => void)[] = [];
   private run: Run | null = null;
@@ -117,6 +120,11 @@ export class Session {
     input: TerminalInput,
   ) {
     this.machine = makeMachine(plans, options);
+    this.broadcasts = new Broadcasts(
+      this.machine,
+      options.broadcasts ?? [],
+      plans.map((p) => p.spec.name),
+    );
     this.gdbWaits = options.gdb !== undefined && options.gdbWait === true;
     this.slots = plans.map((plan) => ({
       plan,
@@ -274,6 +282,7 @@ export class Session {
     slot.domid = running.domain.domid;
     this.applyScheduling(slot, running);
     if (this.gdbWaits && slot === this.slots[0]) running.domain.pause();
+    this.broadcasts.attach(running);
     for (const c of this.captures) c.follow(running, slot === this.slots[0]);
     if (slot === this.slots[0]) running.console.onOutput = (bytes) => this.output.console(bytes);
     else {

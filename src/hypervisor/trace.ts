@@ -3,7 +3,17 @@
  * Every record carries the time, the domain and the vCPU it belongs to.
  */
 export type TraceKind =
-  "hypercall" | "event" | "grant" | "trap" | "pagetable" | "sched" | "domain" | "emulate" | "timer" | "xenstore" | "block";
+  | "hypercall"
+  | "event"
+  | "grant"
+  | "trap"
+  | "pagetable"
+  | "sched"
+  | "domain"
+  | "emulate"
+  | "timer"
+  | "xenstore"
+  | "block";
 
 export interface TraceRecord {
   readonly kind: TraceKind;

@@ -357,6 +357,8 @@ export interface InspectApi {
   machineMap(): Promise<MachineMapView>;
   walk(domid: number, vcpu: number, va: string, space: "kernel" | "user"): Promise<WalkView>;
   frame(mfn: number): Promise<FrameView>;
+  /** The frame behind a pseudo-physical page. */
+  page(domid: number, pfn: number): Promise<FrameView>;
   hypercalls(): Promise<HypercallsView>;
   trace(query: TraceQuery): Promise<TraceView>;
   cpu(domid: number, vcpu: number): Promise<CpuView>;
@@ -384,6 +386,7 @@ export const INSPECT_METHODS = [
   "machineMap",
   "walk",
   "frame",
+  "page",
   "hypercalls",
   "trace",
   "cpu",

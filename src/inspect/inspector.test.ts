@@ -38,6 +38,7 @@ describe("the inspector", () => {
       removeStore: ["/tool/test"],
       memoryMap: [domid],
       walk: [domid, 0, "0", "kernel"],
+      page: [domid, 0],
       frame: [machine.xen.domains.get(domid)?.mm.mfnOf(0)],
       trace: [{ after: -1, limit: 10 }],
       cpu: [domid, 0],

@@ -9,7 +9,7 @@ import { parseVa } from "./hex.js";
 import { hypercallsView } from "./hypercalls-view.js";
 import { Log } from "./log.js";
 import { machineView } from "./machine-view.js";
-import { frameView, machineMap, memoryMap, walkView } from "./memory-view.js";
+import { frameView, machineMap, memoryMap, pageView, walkView } from "./memory-view.js";
 import { Recorder } from "./recorder.js";
 import { ringsView } from "./rings-view.js";
 import { schedulerView } from "./scheduler-view.js";
@@ -85,6 +85,9 @@ export class Inspector implements InspectApi {
   }
   async frame(mfn: number): ReturnType<InspectApi["frame"]> {
     return frameView(this.source, mfn);
+  }
+  async page(domid: number, pfn: number): ReturnType<InspectApi["page"]> {
+    return pageView(this.source, domid, pfn);
   }
   async hypercalls(): ReturnType<InspectApi["hypercalls"]> {
     return hypercallsView(this.source, this.recorder);

@@ -97,6 +97,12 @@ export function frameView({ xen }: Source, mfn: number): FrameView {
   };
 }
 
+export function pageView(source: Source, domid: number, pfn: number): FrameView {
+  const mfn = domainOf(source, domid).mm.mfnOf(pfn);
+  if (mfn < 0) throw new InspectError("not-found", `domain ${domid} has nothing at page 0x${pfn.toString(16)}`);
+  return frameView(source, mfn);
+}
+
 /** Bits of a page-table entry (SDM vol. 3, 4.5). */
 const BITS = ["P", "RW", "US", "PWT", "PCD", "A", "D", "PS", "G"] as const;
 

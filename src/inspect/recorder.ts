@@ -83,6 +83,11 @@ export class Recorder {
     this.domains.set(r.domid, (this.domains.get(r.domid) ?? 0) + 1);
   }
 
+  /** Who has a pCPU now: a turn that began before the trace was on is known from here only. */
+  note(pcpu: number, domid: number, vcpu: number, now: number): void {
+    this.running[pcpu] ??= { pcpu, domid, vcpu, from: now, to: now };
+  }
+
   turns(since: number, now: number): Turn[] {
     const out: Turn[] = [];
     for (let i = this.turnsDone.length - 1; i >= 0; i--) {

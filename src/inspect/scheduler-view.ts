@@ -17,6 +17,10 @@ export function schedulerView({ xen }: Source, recorder: Recorder, since: number
   recorder.lease();
   const now = xen.clock.now();
   const { scheduler } = xen;
+  for (let p = 0; p < scheduler.pcpus; p++) {
+    const v = scheduler.current(p)?.vcpu;
+    if (v !== undefined) recorder.note(p, v.domain.domid, v.id, now);
+  }
   const guests: Domain[] = [...xen.domains.values()].filter((d) => !d.native);
   return {
     now,

@@ -99,6 +99,15 @@ export const MODE_NO_FPU = 0x200;
 /** Where a page-crossing access, or one to a page with code, is staged. 64 bytes. */
 export const BOUNCE = 0x2000;
 
+/** Epochs of what is known of code by virtual address (u32 each): lower half of the address space, upper half of space 0, of space 1. */
+export const EPOCHS = 0x2080;
+export const EPOCH_LOWER = EPOCHS;
+export const EPOCH_UPPER0 = EPOCHS + 4;
+export const EPOCH_UPPER1 = EPOCHS + 8;
+/** Links of the latest calls out of regions (u32 each), a ring. */
+export const RETURNS = 0x2100;
+export const RETURNS_DEPTH = 64;
+
 /** AssemblyScript's static data. */
 export const CORE_DATA = 0x3000;
 export const CORE_DATA_END = 0x20000;
@@ -205,3 +214,27 @@ export const CODE_TLB_ENTRIES = 256;
 export const SHARED = 0xe00000;
 /** Per frame of RAM one bit: written since it was cleared, while that is kept (`PhysMem.logDirty`). */
 export const DIRTY = 0xf00000;
+
+/**
+ * Links: where a region's exits to known addresses lead, so that the dispatcher need not look them up. A link holds the epoch that it is
+ * good for u32 (0 = none yet), then entry number and function table index u32 (entry in the low byte). A call's link is followed by the one of
+ * its return point and that one's address: i64, then which epoch u32, mode u32.
+ *
+ * Invariant: the second word of every eight bytes, shifted right by eight, is a region's table index only where it is a link (indices of
+ * regions are above 127, and an address's upper half is below that, or above all indices).
+ */
+export const LINKS = 0xb20000;
+export const LINKS_END = 0xe00000;
+export const LINK_SIZE = 8;
+export const CALL_LINK_SIZE = 32;
+export const LINK_RETURN = 8;
+export const LINK_RETURN_VA = 16;
+export const LINK_RETURN_EPOCH = 24;
+export const LINK_RETURN_MODE = 28;
+/** What a region returns: go on at RIP; leave the engine; RIP is a `ret`'s target; or a link's address with the number of its epoch and whether it is a call's. */
+export const LEFT_NONE = 0;
+export const LEFT_ENGINE = 2;
+export const LEFT_RETURN = 4;
+export const LEFT_LINK = 16;
+export const LEFT_EPOCH_MASK = 3;
+export const LEFT_CALL = 4;

@@ -151,6 +151,19 @@ it("the image is closed when its domain is gone and no fork needs it", async () 
   expect(alone.closed).toBe(true);
 });
 
+it("a disk that is only read outlives its parent too", async () => {
+  const image = new SlowImage(fresh());
+  const parent = new ForkedImage(image);
+  const view = parent.freeze();
+  const reader = view.reader();
+  void parent.close();
+  await view.close();
+  expect([image.closed, await sectorsOf(reader, 0, 2), reader.readOnly]).toEqual([false, [1, 2], true]);
+  expect(() => reader.write(0, filled(1))).toThrow("cannot be written");
+  await reader.close();
+  expect(image.closed).toBe(true);
+});
+
 it("a read that fails is the writer's failure, and the next write is done", async () => {
   const m = fresh();
   let fail = true;

@@ -164,6 +164,20 @@ export class FrozenView implements BlockImage {
   }
   flush(): void {}
 
+  /** It as a disk that is only read; closing it lets go of the view. */
+  reader(): BlockImage {
+    this.holders++;
+    return {
+      sectors: this.sectors,
+      sectorSize: this.sectorSize,
+      readOnly: true,
+      read: (sector, into) => this.read(sector, into),
+      write: () => this.write(),
+      flush: () => {},
+      discard: () => this.discard(),
+      close: () => this.close(),
+    };
+  }
   /** A writable disk over it, in memory; closing it lets go of the view. */
   overlay(): BlockImage {
     this.holders++;

@@ -23,7 +23,7 @@ import { discard, loadFrom, type RestoreOptions } from "./migration/restore.js";
 import { resumeDomain, suspendDomain } from "./migration/suspend.js";
 import { factsOf, Snapshot } from "./snapshot.js";
 
-/** A disk that forks have: one that is shared read-only, or a view of the parent's. */
+/** A disk that forks have: a view of the parent's, or what a plan says (null: an empty drive). */
 interface ForkDisk {
   readonly spec: Omit<DiskSpec, "image">;
   readonly view: FrozenView | null;
@@ -55,8 +55,10 @@ export class Template {
     const { disks } = options;
     if (disks !== undefined) for (const d of disks) await fork.attachDisk(d);
     else
-      for (const d of this.disks)
-        await fork.attachDisk({ ...d.spec, image: d.view === null ? d.image : d.view.overlay.bind(d.view) });
+      for (const { spec, view, image } of this.disks) {
+        const own = view === null ? image : spec.readOnly === true ? () => view.reader() : () => view.overlay();
+        await fork.attachDisk({ ...spec, image: own });
+      }
     for (const [i, v] of this.vifs.entries())
       v.attach(fork, options.macs?.[i] ?? randomMac(() => this.machine.random()));
   }
@@ -185,13 +187,13 @@ function disksOf(machine: Machine, running: RunningDomain): ForkDisk[] {
       name: node("params"),
     };
     let view: FrozenView | null = null;
-    if (!d.readOnly)
-      d.wrapImage((image) => {
-        const forked = image instanceof ForkedImage ? image : new ForkedImage(image);
-        view = forked.freeze();
-        return forked;
-      });
-    out.push({ spec, view, image: d.image });
+    // (One that is only read as well: it must not be closed with the parent.)
+    d.wrapImage((image) => {
+      const forked = image instanceof ForkedImage ? image : new ForkedImage(image);
+      view = forked.freeze();
+      return forked;
+    });
+    out.push({ spec, view, image: null });
   }
   return out;
 }
@@ -238,6 +240,7 @@ export async function spawnFork(machine: Machine, template: Template, options: S
     });
     try {
       domain.mm.memoryMap = facts.memoryMap;
+      if (facts.sched !== undefined) xen.scheduler.adjust(domain, facts.sched);
       snapshot.populate(domain);
       const ports = openServicePorts(domain);
       const info = rebuildStartInfo(domain, state, ports);

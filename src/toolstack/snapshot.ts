@@ -6,6 +6,7 @@
  * run hold their pages themselves); frames of a fork follow each other, its page tables, P2M and start info page are its own from the start.
  */
 import type { Domain } from "../hypervisor/domain.js";
+import type { SchedParams } from "../hypervisor/scheduler/index.js";
 import type { Mfn } from "../machine/memory.js";
 import { domainPath } from "../xenstore/paths.js";
 import type { Machine } from "./machine.js";
@@ -37,6 +38,8 @@ export interface SnapshotFacts {
   readonly maxPages: number;
   readonly maxPort: number;
   readonly memoryMap: Domain["mm"]["memoryMap"];
+  /** Weight, cap and the like. */
+  readonly sched?: SchedParams | undefined;
   readonly maxMemKiB?: number | undefined;
   readonly targetKiB?: number | undefined;
   readonly kernelPath?: string | undefined;
@@ -52,6 +55,7 @@ export function factsOf(machine: Machine, domain: Domain): SnapshotFacts {
     const n = Number(xs.read(`${dom}/memory/${name}`) ?? NaN);
     return n > 0 ? n : undefined;
   };
+  const sched = domain.xen.scheduler.adjust(domain, null);
   const image = (name: string): string | undefined => xs.read(`/vm/${domain.uuid}/image/${name}`) ?? undefined;
   return {
     name: domain.name,
@@ -59,6 +63,7 @@ export function factsOf(machine: Machine, domain: Domain): SnapshotFacts {
     maxPages: domain.mm.maxPages,
     maxPort: domain.events.maxPort,
     memoryMap: domain.mm.memoryMap,
+    sched: typeof sched === "number" ? undefined : sched,
     maxMemKiB: kib("static-max"),
     targetKiB: kib("target"),
     kernelPath: image("kernel"),

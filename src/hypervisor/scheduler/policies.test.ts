@@ -146,6 +146,32 @@ describe("credit", () => {
     m.run(2 * S);
     expect(m.xen.timers.next()).toBe(Infinity);
   });
+  it("gives slices of the length that is set", () => {
+    const switches = (ms: number): number => {
+      const { m, ds } = busy("credit", 1, [{}, {}]);
+      expect(m.xen.scheduler.policy.globals?.({ tslice_ms: ms })?.["tslice_ms"]).toBe(ms);
+      shares(m, ds, 1 * S, 2 * S);
+      const before = m.xen.scheduler.switches(0);
+      shares(m, ds, 2 * S, 12 * S);
+      return (m.xen.scheduler.switches(0) - before) / 10;
+    };
+    expect(Math.abs(switches(30) - 1000 / 30)).toBeLessThan(5);
+    expect(Math.abs(switches(100) - 10)).toBeLessThan(2);
+  });
+  it("leaves a vCPU where it ran for as long as the migration delay says", () => {
+    const moves = (us: number): number => {
+      const { m, ds } = busy("credit", 2, [{}, {}, {}]);
+      m.xen.scheduler.policy.globals?.({ migration_delay_us: us });
+      const at = new Map<Vcpu, number>();
+      let n = 0;
+      shares(m, ds, 1 * S, 6 * S, MS, (v) => {
+        if (at.has(v) && at.get(v) !== v.sched.processor) n++;
+        at.set(v, v.sched.processor);
+      });
+      return n;
+    };
+    expect(moves(100_000)).toBeLessThan(moves(0) / 2);
+  });
   it("checks its parameters", () => {
     const { m, ds } = busy("credit", 1, [{}]);
     const adjust = (p: Record<string, number>): unknown => m.xen.scheduler.adjust(ds[0] as Domain, p);

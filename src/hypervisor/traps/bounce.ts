@@ -64,7 +64,8 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number, segments?
   const info = infoOf(v);
   // A vCPU that has no vcpu_info yet counts as masked.
   const saved = info >= 0 ? mem.r8(info + vcpu_info.evtchn_upcall_mask) : 1;
-  let flags = cpu.rflags & ~(IF | IOPL);
+  const image = cpu.rflags;
+  let flags = image & ~(IF | IOPL);
   if ((saved & 0xff) === 0) flags |= IF;
   if ((v.domain.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) !== 0) flags |= t.iopl << 12;
 
@@ -108,7 +109,7 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number, segments?
   }
   if (mask && info >= 0) mem.w8(info + vcpu_info.evtchn_upcall_mask, 1);
 
-  cpu.rflags = (cpu.rflags & ~(AC | VM | RF | NT | TF)) | IF;
+  cpu.rflags = (image & ~(AC | VM | RF | NT | TF)) | IF;
   setFlatKernel(cpu);
   cpu.setRegVa(RSP, at);
   cpu.rip = eip;

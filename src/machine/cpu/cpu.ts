@@ -10,9 +10,7 @@ import {
   BLOCK_HEADER,
   BUDGET,
   CC_A,
-  CC_B,
   CC_OP,
-  CC_R,
   CPU,
   CPU_CONTEXT_SIZE,
   CR0,
@@ -74,6 +72,7 @@ import { armed, dataHits, instructionHits } from "./breakpoints.js";
 import { Exit, type ExitReason } from "./exits.js";
 import { ARITH, CC, ccOp, RF, TF } from "./flags.js";
 import { helperTypes } from "./helpers.js";
+import { type CpuCounters, newCounters } from "./counters.js";
 import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn } from "./insn.js";
 import { HandlerCache, type Handler, type ModuleHost } from "./interpreter/handlers.js";
 import { PREWARM } from "./interpreter/prewarm.js";
@@ -135,8 +134,9 @@ interface Core {
   inFlightBudget(): number;
   setHotness(threshold: number, batch: number, again: number): void;
   lastCodeMaddr(): number;
+  engineCount(what: number): number;
   blockHash(maddr: number, mode: number): number;
-  ccFlags(op: number, a: bigint, b: bigint, r: bigint): number;
+  arithFlags(): number;
   recordFault(vector: number, error: number): void;
   fxsaveTo(addr: number): void;
   fxrstorFrom(addr: number): void;
@@ -182,32 +182,13 @@ class Block implements CodeUnit {
   }
 }
 
-/** Counters of the engine. */
-export interface CpuCounters {
-  blocks: number;
-  handlers: number;
-  regions: number;
-  invalidations: number;
-  runs: number;
-  systemExits: number;
-  arenaResets: number;
-}
-
 export class Cpu implements CpuApi, ModuleHost {
   readonly exit: ExitInfo = { reason: Exit.NONE, vector: 0, errorCode: -1, length: 0, cr2Lo: 0, cr2Hi: 0 };
   readonly helperTypes = helperTypes;
   readonly core: Core;
   readonly cache: CodeCache;
   readonly ops = opTable();
-  readonly counters: CpuCounters = {
-    blocks: 0,
-    handlers: 0,
-    regions: 0,
-    invalidations: 0,
-    runs: 0,
-    systemExits: 0,
-    arenaResets: 0,
-  };
+  readonly counters: CpuCounters = newCounters();
   private readonly handlers: HandlerCache;
   /** Breakpoints and watches of a debugger. */
   readonly stops: DebugStops;
@@ -284,6 +265,7 @@ export class Cpu implements CpuApi, ModuleHost {
     );
     if (options.exact === true) this.core.setExact(REGION_MARGIN);
     this.core.clearTlb();
+    this.core.codeDropped();
     this.reset();
   }
 
@@ -435,6 +417,7 @@ export class Cpu implements CpuApi, ModuleHost {
           return this.finish(Exit.EXCEPTION, 1, -1);
         }
       }
+      this.counters.exits[reason] = (this.counters.exits[reason] as number) + 1;
       switch (reason) {
         case Exit.DECODE: {
           const r = this.decodeBlock();
@@ -745,11 +728,7 @@ export class Cpu implements CpuApi, ModuleHost {
   }
   get rflags(): number {
     const op = this.i32[CC_OP >>> 2] as number;
-    const big = (at: number): bigint => this.dv.getBigUint64(at, true);
-    const arith =
-      op >> 2 === CC.FLAGS
-        ? (this.i32[CC_A >>> 2] as number) & ARITH
-        : this.core.ccFlags(op, big(CC_A), big(CC_B), big(CC_R));
+    const arith = op >> 2 === CC.FLAGS ? (this.i32[CC_A >>> 2] as number) & ARITH : this.core.arithFlags();
     return arith | ((this.i32[EFL >>> 2] as number) & ~ARITH) | 2;
   }
   set rflags(value: number) {

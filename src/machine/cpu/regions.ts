@@ -11,7 +11,15 @@ import {
   BLOCK_MODE,
   BLOCK_REGION,
   BLOCK_VA,
+  CALL_LINK_SIZE,
   HOT_LIST,
+  LEFT_CALL,
+  LINKS,
+  LINKS_END,
+  LINK_RETURN_EPOCH,
+  LINK_RETURN_MODE,
+  LINK_RETURN_VA,
+  MODE_SPACE,
   REGIONS,
   REGIONS_MAX,
   REGION_SIZE,
@@ -31,6 +39,8 @@ const TWO32 = 4294967296;
  * Modules with a region in use. V8 maps memory for each, and the process dies when the system gives it no more mappings (Linux: 65,530).
  */
 const MODULES_MAX = 8192;
+/** Links are 16 bytes apart, so that their addresses leave room for the epoch's number. */
+const LINK_STEP = 16;
 const NO_TARGETS: readonly Va[] = [];
 /** A target that an indirect branch takes less often than this share of all is left to the dispatcher. */
 const RARE = 1 / 64;
@@ -96,6 +106,7 @@ export class RegionCompiler {
   private readonly refused = new Set<number>();
   /** Lists of observed targets by the machine address of the indirect branch. */
   private readonly branches = new Map<number, number>();
+  private nextLink = LINKS;
 
   constructor(
     private readonly cpu: Cpu,
@@ -153,6 +164,32 @@ export class RegionCompiler {
     u32[(block + BLOCK_VA + 4) >>> 2] = Math.floor(e.va / TWO32) | 0;
   }
 
+  /** Make a link for an exit of a region for `mode`. One that is not used in the end is no loss. */
+  private link(mode: number, target: Va, returnTo: Va | undefined): number {
+    const at = this.nextLink;
+    if (at + CALL_LINK_SIZE > LINKS_END) {
+      this.full = true;
+      return 0;
+    }
+    this.nextLink = at + (returnTo === undefined ? LINK_STEP : CALL_LINK_SIZE);
+    const { u32 } = this.cpu.mem;
+    u32.fill(0, at >>> 2, this.nextLink >>> 2);
+    const epoch = (va: Va): number => (va >= 0 ? 0 : (mode & MODE_SPACE) === 0 ? 1 : 2);
+    if (returnTo === undefined) return at | epoch(target);
+    u32[(at + LINK_RETURN_VA) >>> 2] = returnTo | 0;
+    u32[(at + LINK_RETURN_VA + 4) >>> 2] = Math.floor(returnTo / TWO32) | 0;
+    u32[(at + LINK_RETURN_EPOCH) >>> 2] = epoch(returnTo);
+    u32[(at + LINK_RETURN_MODE) >>> 2] = mode;
+    return at | LEFT_CALL | epoch(target);
+  }
+
+  /** No link may lead to a region that has gone. */
+  private unlink(slot: number): void {
+    const { u32 } = this.cpu.mem;
+    for (let i = LINKS >>> 2, end = this.nextLink >>> 2; i < end; i += 2)
+      if ((u32[i + 1] as number) >>> 8 === slot) u32[i] = 0;
+  }
+
   /** Translate what the dispatcher listed as hot. */
   compileHot(): void {
     const { mem, cache } = this.cpu;
@@ -191,6 +228,7 @@ export class RegionCompiler {
         if (this.cpu.codeAddr(old.va) !== old.maddr) continue;
         const region = translateRegion(this.source(mode), this.cpu.ops, module, old.va, mode, {
           inlineLimit: Infinity,
+          link: (target, back) => this.link(mode, target, back),
         });
         if (region === null) continue;
         this.stats.again++;
@@ -199,7 +237,9 @@ export class RegionCompiler {
       }
       if (made.some((m) => m.region.ranges.some((r) => va >= r.va && va < r.va + r.len))) continue;
       if (this.refused.has(this.key(maddr, mode))) continue;
-      const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode);
+      const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode, {
+        link: (target, back) => this.link(mode, target, back),
+      });
       if (region === null) {
         this.refused.add(this.key(maddr, mode));
         this.stats.refused++;
@@ -207,11 +247,11 @@ export class RegionCompiler {
       }
       made.push({ region, mode, again });
     }
-    if (made.length > 0) this.link(module, made);
+    if (made.length > 0) this.build(module, made);
     this.stats.translateMs += this.now() - t0;
   }
 
-  private link(module: PendingModule, made: Made[]): void {
+  private build(module: PendingModule, made: Made[]): void {
     made.forEach((m, i) => module.builder.addFunc(m.region.code, `r${i}`));
     const bytes = module.builder.finish();
     this.stats.modules++;
@@ -260,10 +300,13 @@ export class RegionCompiler {
     mem.u32[d + 1] = pages.size;
     mem.u32[d + 2] = list;
     const entries: { maddr: number; mode: number }[] = [];
+    const replaced: number[] = [];
     region.entries.forEach((va, number) => {
       const maddr = this.cpu.codeAddr(va);
       if (maddr < 0) return;
       const e: Entry = { slot, number, va };
+      const was = this.entries.get(this.key(maddr, mode));
+      if (was !== undefined && !replaced.includes(was.slot)) replaced.push(was.slot);
       this.entries.set(this.key(maddr, mode), e);
       entries.push({ maddr, mode });
       const block = cache.find(maddr, mode);
@@ -271,6 +314,7 @@ export class RegionCompiler {
       // The jump cache still leads to the interpreter.
       this.cpu.core.forgetCode(va | 0, Math.floor(va / TWO32) | 0);
     });
+    for (const old of replaced) this.unlink(old);
     const live = new LiveRegion(this, home, slot, entries, region, mode, this.cpu.codeAddr(region.entries[0] as Va));
     live.again = again;
     this.bySlot.set(slot, live);
@@ -295,6 +339,7 @@ export class RegionCompiler {
       if (block !== 0 && u32[(block + BLOCK_REGION) >>> 2] === r.slot) u32[(block + BLOCK_REGION) >>> 2] = 0;
     }
     this.bySlot.delete(r.slot);
+    this.unlink(r.slot);
     this.cpu.setFunction(r.slot, null);
     this.freeSlots.push(r.slot);
     this.stats.live--;
@@ -306,6 +351,8 @@ export class RegionCompiler {
     this.bySlot.clear();
     this.refused.clear();
     this.branches.clear();
+    this.cpu.mem.u32.fill(0, LINKS >>> 2, this.nextLink >>> 2);
+    this.nextLink = LINKS;
     this.full = false;
   }
 

@@ -21,6 +21,9 @@ function messageLoop(): HostLoop & { close(): void } {
   };
 }
 
+export { BrowserPlatform } from "./host-platform.js";
+export { VirtualFiles } from "./virtual-files.js";
+
 export function realClock(): RealClock {
   return new RealClock(() => performance.now(), Date.now());
 }

@@ -209,7 +209,7 @@ const KEYS: ReadonlyMap<string, Key> = new Map<string, Key>([
         const { frames } = xen;
         say("Physical memory information:");
         say(`    Xen heap: ${frames.freeFrames * 4}kB free`);
-        say(`    heap[00]: ${(frames.limit - frames.first) * 4}kB in all`);
+        say(`    heap[00]: ${(frames.ramLimit - frames.first) * 4}kB in all`);
       },
     },
   ],

@@ -7,7 +7,6 @@
 import { parseDomainConfig, type DomainConfig } from "../config/index.js";
 import { libxlJsonText } from "../config/json-text.js";
 import { openTracked } from "../disks.js";
-import { dumpCore } from "../dump-core.js";
 import { forkDomain } from "../fork.js";
 import {
   MigrationError,
@@ -50,7 +49,8 @@ export function asMoveError(e: unknown): unknown {
       return new HostError("io", e.message);
   }
 }
-async function moving<T>(body: () => Promise<T>): Promise<T> {
+/** Run what moves domains; its faults are the host's. */
+export async function moving<T>(body: () => Promise<T>): Promise<T> {
   try {
     return await body();
   } catch (e) {
@@ -301,18 +301,4 @@ export async function fork(
     out.push({ domid: made.domid, name, warnings: [] });
   }
   return out;
-}
-
-/** The core of a domain, whole or not at all. */
-export async function dump(host: Host, d: ManagedDomain, path: string): Promise<void> {
-  await moving(async () => {
-    const file = await host.platform.createFile(path);
-    try {
-      await dumpCore(host.machine, d.running.domain, file);
-      await file.commit();
-    } catch (e) {
-      await file.abort();
-      throw e;
-    }
-  });
 }

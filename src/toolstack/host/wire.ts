@@ -143,6 +143,14 @@ export interface WireEnd {
   closed(): void;
 }
 
+/** A result, and what is to follow it on the line. */
+class AnswerFirst {
+  constructor(
+    readonly result: unknown,
+    readonly follow: () => void,
+  ) {}
+}
+
 interface StreamEnd {
   channel: ConsoleChannel | null;
   open: boolean;
@@ -222,19 +230,14 @@ export function serveHost(
       });
       if (!s.open) channel.close();
       s.channel = channel;
-      // One step later than the answer, which is sent in the step after this function's return.
-      const returned = Promise.resolve();
-      void returned
-        .then(() => {})
-        .then(() => {
-          answered = true;
-          for (const bytes of early) print(bytes);
-          if (over !== null) {
-            streams.delete(id);
-            send({ stream: id, end: over });
-          }
-        });
-      return { stream: id };
+      return new AnswerFirst({ stream: id }, () => {
+        answered = true;
+        for (const bytes of early) print(bytes);
+        if (over !== null) {
+          streams.delete(id);
+          send({ stream: id, end: over });
+        }
+      });
     } catch (e) {
       streams.delete(id);
       throw e;
@@ -297,7 +300,12 @@ export function serveHost(
         result = Promise.reject(e instanceof Error ? e : new Error(String(e)));
       }
       result.then(
-        (value) => answer({ result: value ?? null }),
+        (value) => {
+          if (value instanceof AnswerFirst) {
+            answer({ result: value.result });
+            value.follow();
+          } else answer({ result: value ?? null });
+        },
         (e: unknown) => {
           const error = errorOf(e);
           if (error.code === "internal") onInternal(e instanceof Error ? e : new Error(String(e)));

@@ -2,6 +2,8 @@
  * Lazy flags read where only the run knows which operation set them: the run-time twin of `condExpr` in sem/base.ts, kept
  * honest by the comparison of interpreter and translator. Kinds as in flags.ts: operation × 4 + log2(size).
  */
+import { CC_A, CC_B, CC_OP, CC_R } from "../generated/layout";
+
 const FLAGS: i32 = 0;
 const ADD: i32 = 1;
 const ADC: i32 = 2;
@@ -74,6 +76,11 @@ export function ccFlags(op: i32, a: u64, b: u64, r: u64): i32 {
     (top(r, size) << 7) |
     (overflow(op, a, b, r) << 11)
   );
+}
+
+/** The arithmetic flags of the loaded vCPU. */
+export function arithFlags(): i32 {
+  return ccFlags(load<i32>(CC_OP), load<u64>(CC_A), load<u64>(CC_B), load<u64>(CC_R));
 }
 
 export function ccCond(op: i32, a: u64, b: u64, r: u64, cc: i32): i32 {

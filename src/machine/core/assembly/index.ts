@@ -2,7 +2,7 @@
 export {
   setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, clearTlb, dropFrame, dropWriters, setAliases, setLogDirty, walk,
 } from "./mmu";
-export { ccFlags, ccCond, ccCarry } from "./flags";
+export { arithFlags, ccFlags, ccCond, ccCarry } from "./flags";
 export { run, step, engineCount, rdtsc, flushTlb, invlpg, codeDropped, forgetCode, setHotness, stopAfterStore, setExact, inFlightBudget, lastCodeMaddr, blockHash } from "./run";
 export * from "./int";
 export {

@@ -6,8 +6,8 @@
  */
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RIP, SEG_BASE,
+  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
 import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
@@ -23,18 +23,14 @@ const HOT_EXIT: u32 = 10;
 const STEP_EXIT: u32 = 11;
 const TF: u32 = 0x100;
 
-/** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked. */
+/** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked, links followed (in sixty-fours). */
 let interpreted: f64 = 0;
 let entered: f64 = 0;
 let lookups: f64 = 0;
 let checks: f64 = 0;
 export function engineCount(what: i32): f64 {
-  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : checks;
+  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : linked;
 }
-/** Epochs of code in the lower half of the address space, in the upper half of space 0, of space 1: they change at different times. */
-let epochLower: u32 = 1;
-let epochUpper0: u32 = 1;
-let epochUpper1: u32 = 1;
 /** Epochs from which on what the jump cache holds is still decoded code; an entry of an older one may lead to something dropped. */
 let floorLower: u32 = 1;
 let floorUpper0: u32 = 1;
@@ -62,11 +58,15 @@ export function setHotness(t: u32, batch: u32, more: u32): void {
  * the regions knew about virtual addresses there no longer counts.
  */
 export function newEpoch(where: u32): void {
-  if ((where & 1) != 0) epochLower++;
-  if ((where & 2) != 0) epochUpper0++;
-  if ((where & 4) != 0) epochUpper1++;
-  if (max(max(epochLower, epochUpper0), epochUpper1) >= 1 << 21) {
-    epochLower = epochUpper0 = epochUpper1 = 1;
+  let highest: u32 = 0;
+  for (let i: u32 = 0; i < 3; i++) {
+    const at = EPOCHS + i * 4;
+    if (((where >>> i) & 1) != 0) store<u32>(at, load<u32>(at) + 1);
+    highest = max(highest, load<u32>(at));
+  }
+  if (highest >= 1 << 21) {
+    for (let i: u32 = 0; i < 3; i++) store<u32>(EPOCHS + i * 4, 1);
+    for (let i: u32 = LINKS; i < LINKS_END; i += LINK_SIZE) store<u32>(i, 0);
     floorLower = floorUpper0 = floorUpper1 = 1;
     memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
     memory.fill(CODE_TLB, 0xff, CODE_TLB_ENTRIES << 4);
@@ -76,9 +76,9 @@ export function newEpoch(where: u32): void {
 /** Decoded code was dropped that the jump cache may still lead to, anywhere. */
 export function codeDropped(): void {
   newEpoch(7);
-  floorLower = epochLower;
-  floorUpper0 = epochUpper0;
-  floorUpper1 = epochUpper1;
+  floorLower = load<u32>(EPOCH_LOWER);
+  floorUpper0 = load<u32>(EPOCH_UPPER0);
+  floorUpper1 = load<u32>(EPOCH_UPPER1);
 }
 /** Drop all translations; `where` as in newEpoch. */
 export function flushTlb(where: u32): void {
@@ -93,7 +93,7 @@ export function invlpg(lo: u32, hi: u32, where: u32): void {
 // @ts-ignore: decorator
 @inline
 function epochOf(rip: u64, mode: u32): u32 {
-  return <i64>rip >= 0 ? epochLower : (mode & MODE_SPACE) == 0 ? epochUpper0 : epochUpper1;
+  return load<u32>(<i64>rip >= 0 ? EPOCH_LOWER : (mode & MODE_SPACE) == 0 ? EPOCH_UPPER0 : EPOCH_UPPER1);
 }
 
 export function rdtsc(): u64 {
@@ -290,9 +290,75 @@ function noteTarget(list: u32, rip: u64): void {
   store<u32>(rarest, least + 1, 8);
 }
 
+/** The link that the region to be entered next is to be noted in; 0 = none. */
+let pending: u32 = 0;
+/** How many entries the next one stands for: those along links are counted by samples. */
+let weight: u32 = 1;
+let ticks: u32 = 0;
+let linked: f64 = 0;
+const SAMPLE: u32 = 64;
+/** Where in the ring the latest call is whose return is still to come (byte offset). */
+let calls: u32 = 0;
+
+const RING: u32 = RETURNS_DEPTH * 4 - 1;
+const GO_ON: u32 = 0;
+const ELSEWHERE: u32 = 1;
+const LEAVE: u32 = 2;
+
+// @ts-ignore: decorator
+@inline
+function returnsTo(call: u32, rip: u64): bool {
+  return call != 0 && load<u64>(call, LINK_RETURN_VA) == rip && load<u32>(call, LINK_RETURN_MODE) == load<u32>(MODE);
+}
+
+/** Run a region, and those that its exits are linked to. */
+function runLinked(region: u32, entry: u32): u32 {
+  for (;;) {
+    const left = call_indirect<u32>(region, entry);
+    let link: u32;
+    let epoch: u32;
+    if (left >= LEFT_LINK) {
+      link = left & ~(LEFT_LINK - 1);
+      epoch = load<u32>(EPOCHS + ((left & LEFT_EPOCH_MASK) << 2));
+      if ((left & LEFT_CALL) != 0) {
+        calls = (calls + 4) & RING;
+        store<u32>(RETURNS + calls, link);
+      }
+    } else if (left == LEFT_RETURN) {
+      // The latest call, or the one before it where the latest came back through the interpreter.
+      const rip = load<u64>(RIP);
+      let call = load<u32>(RETURNS + calls);
+      if (!returnsTo(call, rip)) {
+        call = load<u32>(RETURNS + ((calls - 4) & RING));
+        if (!returnsTo(call, rip)) return ELSEWHERE;
+        calls -= 4;
+      }
+      calls = (calls - 4) & RING;
+      link = call + LINK_RETURN;
+      epoch = load<u32>(EPOCHS + (load<u32>(call, LINK_RETURN_EPOCH) << 2));
+    } else return left == 0 ? GO_ON : LEAVE;
+    if (load<u32>(link) != epoch) {
+      pending = link;
+      return ELSEWHERE;
+    }
+    if ((++ticks & (SAMPLE - 1)) == 0) {
+      weight = SAMPLE;
+      linked += SAMPLE;
+      return ELSEWHERE;
+    }
+    if (load<i32>(BUDGET) <= 0) return ELSEWHERE;
+    const to = load<u32>(link, 4);
+    region = to >>> 8;
+    entry = to & 255;
+  }
+  return LEAVE;
+}
+
 /** Run until something needs the host side: EXIT_REASON says what. */
 export function run(): void {
   store<u32>(EXIT_REASON, 0);
+  pending = 0;
+  weight = 1;
   for (;;) {
     let budget = load<i32>(BUDGET);
     if ((load<u32>(EFL) & TF) != 0 && !stepping) {
@@ -316,25 +382,35 @@ export function run(): void {
     }
     const region = load<u32>(at, 16);
     if (region != 0 && !forceInterp && !stepping && budget > margin) {
-      const entries = load<u32>(at, 24) + 1;
-      store<u32>(at, entries, 24);
-      if (entries == again && hot(rip, load<u32>(at, 12), 1, false)) return;
+      const before = load<u32>(at, 24);
+      store<u32>(at, before + weight, 24);
+      if (before < again && before + weight >= again && hot(rip, load<u32>(at, 12), 1, false)) return;
+      weight = 1;
       entered++;
       seenHot = false;
+      const entry = load<u32>(at, 20);
+      if (pending != 0) {
+        store<u32>(pending, epochOf(rip, mode));
+        store<u32>(pending, (region << 8) | entry, 4);
+        pending = 0;
+      }
       if (margin != 0) {
         bias = margin;
         store<i32>(BUDGET, budget - margin);
       }
-      const st = call_indirect<i32>(region, load<u32>(at, 20));
+      const left = runLinked(region, entry);
       if (margin != 0) {
         store<i32>(BUDGET, load<i32>(BUDGET) + margin);
         bias = 0;
       }
-      if (st != 0) return;
+      if (left == LEAVE) return;
+      if (left == ELSEWHERE) continue;
       // It left at the instruction it was entered at (a store to code, a restart): that one must be interpreted, or this would never end.
       if (load<i32>(BUDGET) == budget && load<u64>(RIP) == rip) setForceInterp(true);
       continue;
     }
+    pending = 0;
+    weight = 1;
     const block = load<u32>(at, 12);
     const forced = forceInterp || seenHot;
     setForceInterp(false);

@@ -27,9 +27,56 @@ export interface ModuleHost {
   instantiate(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Instance;
 }
 
+/** What is known of one shape. */
+interface Slot {
+  /** It reads the flags, so that its handler depends on the operation that set them; undefined before the first is made. */
+  reads: boolean | undefined;
+  /** By that operation; all under CC_UNKNOWN where it does not matter. */
+  readonly byFlags: Map<number, Handler>;
+}
+
+/** Operand sizes as three bits; 7 for those that only a name tells apart. */
+const SIZE_CODE = new Uint8Array(32).fill(7);
+for (const [i, size] of [0, 1, 2, 4, 8, 10, 16].entries()) SIZE_CODE[size] = i;
+
+/** Kinds and sizes of the operands in 26 bits with operand size and repetition; −1 where they do not fit. */
+function operandKey(insn: Insn): number {
+  const { ops } = insn;
+  if (ops.length > 3) return -1;
+  let key = 1;
+  for (let i = 0; i < ops.length; i++) {
+    const o = ops[i];
+    if (o === undefined || o.size > 16) return -1;
+    const size = SIZE_CODE[o.size] as number;
+    if (size === 7) return -1;
+    key = key * 128 + o.kind * 8 + size;
+  }
+  return key * 32 + (SIZE_CODE[insn.osize & 31] as number) * 4 + insn.rep;
+}
+
+/** Address form, condition and mode in 25 bits. */
+function formKey(insn: Insn, mode: number): number {
+  let form = SIZE_CODE[insn.asize & 31] as number;
+  let mem = false;
+  const { ops } = insn;
+  for (let i = 0; i < ops.length; i++) if (ops[i]?.kind === K.MEM) mem = true;
+  // Without a memory operand they belong to what an instruction uses unnamed: strings, `loop`, `maskmovq`.
+  if (mem)
+    form |=
+      8 |
+      (insn.memBase >= 0 ? 16 : 0) |
+      (insn.memIndex >= 0 ? (insn.memScale === 0 ? 32 : 64) : 0) |
+      (insn.seg >= 4 ? 128 : 0);
+  else form |= insn.seg << 4;
+  return (((mode & SHAPE_MODE) * 16 + insn.cc) * 4 + (insn.bits >> 5)) * 256 + form;
+}
+
 export class HandlerCache {
-  private readonly handlers = new Map<string, Handler>();
-  private readonly usesCc = new Map<string, boolean>();
+  /** By operation, operands and form: numbers, as this is asked for each instruction that is decoded. */
+  private readonly slots = new Map<string, Map<number, Map<number, Slot>>>();
+  /** Those whose handler depends on more than that. */
+  private readonly others = new Map<string, Slot>();
+  private count = 0;
   /** Handlers to be compiled with the next `flush`. */
   private pending: { handler: Handler; sem: InterpreterSem }[] = [];
   private module: PendingModule | undefined;
@@ -39,7 +86,7 @@ export class HandlerCache {
   ) {}
 
   get size(): number {
-    return this.handlers.size;
+    return this.count;
   }
 
   private shape(insn: Insn, mode: number, staticImm: boolean): string {
@@ -58,25 +105,41 @@ export class HandlerCache {
     return key;
   }
 
+  private slot(insn: Insn, mode: number, staticImm: boolean): Slot {
+    const operands = staticImm ? -1 : operandKey(insn);
+    if (operands < 0) {
+      const key = this.shape(insn, mode, staticImm);
+      let slot = this.others.get(key);
+      if (slot === undefined) this.others.set(key, (slot = { reads: undefined, byFlags: new Map() }));
+      return slot;
+    }
+    let byOperands = this.slots.get(insn.op);
+    if (byOperands === undefined) this.slots.set(insn.op, (byOperands = new Map()));
+    let byForm = byOperands.get(operands);
+    if (byForm === undefined) byOperands.set(operands, (byForm = new Map()));
+    const form = formKey(insn, mode);
+    let slot = byForm.get(form);
+    if (slot === undefined) byForm.set(form, (slot = { reads: undefined, byFlags: new Map() }));
+    return slot;
+  }
+
   /** The handler for `insn` after a known flag operation (or CC_UNKNOWN). */
   get(insn: Insn, mode: number, known: number): Handler {
     const def = this.ops.get(insn.op) ?? this.ops.get("ud");
     if (def === undefined) throw new Error(`no semantics for ${insn.op}`);
     const staticImm = def.imm === true && insn.ops.some((o) => o.kind === K.IMM);
-    let key = this.shape(insn, mode, staticImm);
-    const reads = this.usesCc.get(key);
-    if (reads === true) key += `@${known}`;
-    const found = this.handlers.get(key);
-    if (found !== undefined && (reads !== undefined || known === CC_UNKNOWN)) return found;
+    const slot = this.slot(insn, mode, staticImm);
+    if (slot.reads !== undefined) {
+      const found = slot.byFlags.get(slot.reads ? known : CC_UNKNOWN);
+      if (found !== undefined) return found;
+    }
     this.module ??= new PendingModule(this.host);
     const sem = new InterpreterSem(mode, this.module, insn, staticImm, known);
     def.emit(sem);
-    if (reads === undefined) {
-      this.usesCc.set(key, sem.usedCc);
-      if (sem.usedCc) key += `@${known}`;
-    }
+    slot.reads ??= sem.usedCc;
     const handler: Handler = { index: -1, ccAfter: sem.ccAfter };
-    this.handlers.set(key, handler);
+    slot.byFlags.set(slot.reads ? known : CC_UNKNOWN, handler);
+    this.count++;
     this.pending.push({ handler, sem });
     return handler;
   }

@@ -9,6 +9,7 @@ import {
   BUDGET,
   EXIT_REASON,
   GPR,
+  LEFT_RETURN,
   MODE_BITS_16,
   MODE_BITS_64,
   MODE_BITS_MASK,
@@ -90,7 +91,7 @@ class RegionWriter {
     private readonly flow: FlagFlow,
     helpers: Helpers,
     private readonly mode: number,
-    opts: TranslateOptions,
+    private readonly opts: TranslateOptions,
   ) {
     this.shareChecks = opts.shareChecks ?? true;
     this.precise = opts.preciseFlags ?? true;
@@ -123,7 +124,13 @@ class RegionWriter {
       if (sem.gprDirty[i] === 1) code.store(8, c32(0), local(sem.gprs[i] as number, "i64"), GPR + i * 8);
       if (sem.xmmDirty[i] === 1) code.store(16, c32(0), local(sem.xmms[i] as number, "v128"), XMM + i * 16);
     }
-    code.return(i32.shl(i32.ne(i32.load(c32(0), EXIT_REASON), c32(0)), c32(1)));
+    const status = i32.shl(i32.ne(i32.load(c32(0), EXIT_REASON), c32(0)), c32(1));
+    if (sem.usesLeft) {
+      code.if(local(sem.left, "i32"));
+      code.return(local(sem.left, "i32"));
+      code.end();
+    }
+    code.return(status);
     this.prologue();
     return code;
   }
@@ -299,8 +306,22 @@ class RegionWriter {
     const t = this.inside(b, va);
     this.sem.setState(flags);
     if (t) this.go(b.index + 1, t.index + 1, flags);
-    else this.sem.leaveTo(va);
+    else this.sem.leaveTo(va, this.link(b, va));
   }
+
+  /** The link of an exit to a known address: one for all that lead there. */
+  private link(b: Block, va: Va): number {
+    const make = this.opts.link;
+    // Behind what ends a block without being a branch, mode or flags may be others.
+    if (!make || b.end === END.OUT) return 0;
+    const call = b.end === END.CALL && va === b.target;
+    const known = call ? undefined : this.links.get(va);
+    if (known !== undefined) return known;
+    const link = make(va, call ? b.next : undefined);
+    if (!call) this.links.set(va, link);
+    return link;
+  }
+  private readonly links = new Map<Va, number>();
 
   private go(from: number, to: number, flags: FlagState): void {
     const { code, s, sem } = this;
@@ -371,7 +392,7 @@ class RegionWriter {
         sem.raiseAt(b.vas[b.vas.length - 1] as Va);
         code.end();
       }
-      sem.leaveIndirect(target);
+      sem.leaveIndirect(target, b.end === END.RETURN && this.opts.link ? LEFT_RETURN : 0);
     };
     if (inside.length <= CHAIN) {
       inside.forEach((va, i) => {

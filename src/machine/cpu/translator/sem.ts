@@ -129,6 +129,9 @@ export class TranslatorSem extends BaseSem {
   exitLabel = 0;
   exitSiteLabel = 0;
   exitFlagsLabel = 0;
+  /** What the region returns beside whether it leaves the engine; zero but on exits that lead to a known place. */
+  readonly left: number;
+  usesLeft = false;
   usesFlagOp = false;
 
   state: FlagState = MEMORY_STATE;
@@ -164,7 +167,8 @@ export class TranslatorSem extends BaseSem {
     this.budget = code.newLocal("i32");
     this.site = code.newLocal("i64");
     this.flagOp = code.newLocal("i32");
-    this.fixed = this.flagOp;
+    this.left = code.newLocal("i32");
+    this.fixed = this.left;
     for (let i = 0; i < 16; i++) this.xmms.push(xmmNeeded[i] ? code.newLocal("v128") : -1);
   }
 
@@ -357,8 +361,9 @@ export class TranslatorSem extends BaseSem {
     if (code.depth === this.baseDepth) this.leaving = { kind: "gone" };
   }
   /** Leave at a computed address, at a block's end. */
-  leaveIndirect(rip: Expr): void {
+  leaveIndirect(rip: Expr, how: number): void {
     const { code, state } = this;
+    this.setLeft(how);
     if (state.op === DYNAMIC) this.spillDynamic();
     else if (state.op >= 0) this.spillFlags(state, state.cold);
     code.store(8, c32(0), rip, RIP);
@@ -403,9 +408,15 @@ export class TranslatorSem extends BaseSem {
   override endBlock(): void {
     this.leave(this.next, this.remaining - 1);
   }
+  private setLeft(how: number): void {
+    if (how === 0) return;
+    this.usesLeft = true;
+    this.code.setLocal(this.left, c32(how));
+  }
   /** An exit between blocks. */
-  leaveTo(rip: Va): void {
+  leaveTo(rip: Va, how = 0): void {
     this.baseDepth = -1;
+    this.setLeft(how);
     this.leave(rip, 0);
   }
   /** #GP(0) at the block's last instruction. */

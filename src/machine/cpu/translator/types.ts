@@ -22,7 +22,7 @@ export interface CodeRange {
 }
 
 export interface Region {
-  /** `(entry: i32) → i32`: 0 = go on through the dispatcher at RIP, 2 = leave the engine, the exit record is filled. */
+  /** `(entry: i32) → i32`: how it left, one of LEFT_* of layout.ts. */
   readonly code: Code;
   /** `entries[i]` is entered with argument i. */
   readonly entries: readonly Va[];
@@ -35,6 +35,8 @@ export interface Region {
 }
 
 export interface TranslateOptions {
+  /** A link for an exit to a known address, for a call with its return point; 0 = none (layout.ts, LINKS). Default: exits go through the dispatcher. */
+  link?: (target: Va, returnTo: Va | undefined) => number;
   maxBlocks?: number;
   maxInstructions?: number;
   maxPages?: number;

@@ -1,0 +1,213 @@
+/**
+ * Regions that lead on to one another without the dispatcher, and indirect branches whose targets were seen: one rule a test. The loop of
+ * each program calls a function on another page, which is not taken into the caller's region (it is longer than what is).
+ */
+import { describe, expect, it } from "vitest";
+import { VirtualClock } from "../clock.js";
+import { PhysMem } from "../memory.js";
+import { engineCounters, type EngineCounters } from "./counters.js";
+import { Cpu } from "./cpu.js";
+import { Exit } from "./exits.js";
+import { TF } from "./flags.js";
+
+const USER = 7;
+const CODE = 0x400000;
+const FUNCTION = 0x401000;
+const OTHER = 0x402000;
+const STACK = 0x800000;
+const RAX = 0,
+  RCX = 1,
+  RBX = 3,
+  RSP = 4;
+
+const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
+const NOPS = new Array<number>(24).fill(0x90);
+const STOP = 0xcc;
+/** add rax, n; ret — behind so many instructions that it stays a region of its own. */
+const adds = (n: number): number[] => [...NOPS, ...hex("4883c0"), n, 0xc3];
+
+class Box {
+  readonly mem = new PhysMem(8 << 20);
+  readonly cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold: 8, again: 0 });
+  private next = this.mem.firstFrame;
+  private readonly root = this.frame();
+
+  constructor() {
+    for (const va of [CODE, FUNCTION, OTHER, STACK]) this.map(va, this.frame());
+    this.cpu.setRoot(0, this.root, 4);
+    this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
+    this.cpu.rflags = 0x202;
+  }
+  frame(): number {
+    const mfn = this.next++;
+    this.mem.zeroFrame(mfn);
+    return mfn * 4096;
+  }
+  pte(va: number): number {
+    let table = this.root;
+    for (let level = 3; level > 0; level--) {
+      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
+      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
+      table = this.mem.r32(at) & ~4095;
+    }
+    return table + ((va / 4096) & 511) * 8;
+  }
+  map(va: number, maddr: number): void {
+    this.mem.w64(this.pte(va), maddr | USER, 0);
+  }
+  maddr(va: number): number {
+    return (this.mem.r32(this.pte(va)) & ~4095) + (va & 4095);
+  }
+  write(maddr: number, bytes: readonly number[]): void {
+    bytes.forEach((b, i) => this.mem.w8(maddr + i, b));
+  }
+  /** The loop at CODE, n times; the answer is rax. */
+  loop(n: number): number {
+    const { cpu } = this;
+    cpu.setReg(RAX, 0, 0);
+    cpu.setReg(RCX, n, 0);
+    cpu.setRegVa(RSP, STACK + 0x800);
+    cpu.rip = CODE;
+    for (;;) {
+      const reason = cpu.run(1000);
+      if (reason === Exit.BUDGET) continue;
+      expect({ reason, vector: cpu.exit.vector }).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
+      return cpu.regLo(RAX);
+    }
+  }
+  counted(run: () => void): (what: keyof EngineCounters) => number {
+    const before = engineCounters(this.cpu);
+    run();
+    const after = engineCounters(this.cpu);
+    return (what) => Number(after[what]) - Number(before[what]);
+  }
+}
+
+/** loop: call FUNCTION; dec ecx; jnz loop */
+const CALLS = [...hex("e8fb0f0000 ffc9 75f7"), STOP];
+/** loop: call rbx; dec ecx; jnz loop */
+const CALLS_BY_POINTER = [...hex("ffd3 ffc9 75fa"), STOP];
+
+function caller(): Box {
+  const box = new Box();
+  box.write(box.maddr(CODE), CALLS);
+  box.write(box.maddr(FUNCTION), adds(1));
+  expect(box.loop(500)).toBe(500);
+  return box;
+}
+
+describe("links between regions", () => {
+  it("lead from a call to the function and back without the dispatcher", () => {
+    const box = caller();
+    const n = box.counted(() => expect(box.loop(1000)).toBe(1000));
+    expect(n("linked")).toBeGreaterThan(1900);
+    expect(n("entered")).toBeLessThan(200);
+    expect(n("interpreted")).toBeLessThan(50);
+  });
+
+  it("end when the function's code changes", () => {
+    const box = caller();
+    box.mem.w8(box.maddr(FUNCTION) + NOPS.length + 3, 2);
+    expect(box.loop(1000)).toBe(2000);
+  });
+
+  it("end when the caller's code changes, on the way back", () => {
+    const box = caller();
+    box.mem.w8(box.maddr(CODE) + 5, 0x90);
+    box.write(box.maddr(CODE) + 5, [...hex("48ffc0 ffc9 75f4"), STOP]); // inc rax; dec ecx; jnz loop
+    expect(box.loop(1000)).toBe(2000);
+  });
+
+  it("end when another page is mapped in the function's place", () => {
+    const box = caller();
+    const other = box.frame();
+    box.write(other, adds(3));
+    box.map(FUNCTION, other);
+    box.cpu.flushTlb();
+    expect(box.loop(1000)).toBe(3000);
+  });
+
+  it("are found again after a flush that changes nothing", () => {
+    const box = caller();
+    const n = box.counted(() => {
+      box.cpu.flushTlb();
+      expect(box.loop(1000)).toBe(1000);
+    });
+    expect(n("linked")).toBeGreaterThan(1900);
+    expect(n("interpreted")).toBeLessThan(50);
+  });
+
+  it("stop when the slice is over", () => {
+    const box = caller();
+    const { cpu } = box;
+    cpu.setReg(RCX, 1_000_000, 0);
+    cpu.setRegVa(RSP, STACK + 0x800);
+    cpu.rip = CODE;
+    const before = cpu.retired;
+    expect(cpu.run(10_000)).toBe(Exit.BUDGET);
+    expect(cpu.retired - before).toBeLessThan(10_200);
+  });
+
+  it("do not lead past a popf that sets TF", () => {
+    const box = new Box();
+    // loop: push rbx; popf; call FUNCTION; dec ecx; jnz loop
+    box.write(box.maddr(CODE), [...hex("53 9d e8f90f0000 ffc9 75f5"), STOP]);
+    box.write(box.maddr(FUNCTION), adds(1));
+    box.cpu.setReg(RBX, 0x202, 0);
+    expect(box.loop(500)).toBe(500);
+    const { cpu } = box;
+    cpu.setReg(RBX, 0x202 | TF, 0);
+    cpu.setReg(RCX, 1, 0);
+    cpu.setRegVa(RSP, STACK + 0x800);
+    cpu.rip = CODE;
+    expect(cpu.run(1000)).toBe(Exit.EXCEPTION);
+    expect(cpu.exit.vector).toBe(1);
+    expect(cpu.rip).toBe(FUNCTION);
+  });
+
+  it("are not taken over into another mode", () => {
+    const box = caller();
+    box.cpu.setTaskSwitched(true);
+    // In the function an SSE instruction: #NM while TS is set.
+    box.write(box.maddr(FUNCTION), [...hex("0f28c1"), ...adds(1).slice(3)]);
+    box.cpu.setTaskSwitched(false);
+    expect(box.loop(500)).toBe(500);
+    box.cpu.setTaskSwitched(true);
+    box.cpu.setReg(RCX, 2, 0);
+    box.cpu.setRegVa(RSP, STACK + 0x800);
+    box.cpu.rip = CODE;
+    expect(box.cpu.run(1000)).toBe(Exit.EXCEPTION);
+    expect(box.cpu.exit.vector).toBe(7);
+  });
+});
+
+describe("indirect branches", () => {
+  function pointer(): Box {
+    const box = new Box();
+    box.write(box.maddr(CODE), CALLS_BY_POINTER);
+    box.write(box.maddr(FUNCTION), hex("48ffc0 c3")); // inc rax; ret
+    box.cpu.setRegVa(RBX, FUNCTION);
+    expect(box.loop(500)).toBe(500);
+    return box;
+  }
+
+  it("stay in the region where they went before", () => {
+    const box = pointer();
+    const n = box.counted(() => expect(box.loop(1000)).toBe(1000));
+    expect(n("entered") + n("linked")).toBeLessThan(200);
+    expect(n("interpreted")).toBeLessThan(50);
+  });
+
+  it("go elsewhere when the pointer does", () => {
+    const box = pointer();
+    box.write(box.maddr(OTHER), adds(5));
+    box.cpu.setRegVa(RBX, OTHER);
+    expect(box.loop(1000)).toBe(5000);
+  });
+
+  it("find a target that changed", () => {
+    const box = pointer();
+    box.write(box.maddr(FUNCTION), hex("4883c002 c3")); // add rax, 2; ret
+    expect(box.loop(1000)).toBe(2000);
+  });
+});
