@@ -1,6 +1,7 @@
 /*
  * What things cost, in nanoseconds of system time: `bench NAME NS`, one line each.
  * Every loop runs once unmeasured, so that what is measured is translated code.
+ * With `role=a peer=N` and `role=b peer=N` two of them send each other events instead.
  */
 #include "user.h"
 
@@ -53,6 +54,59 @@ static void event_to_self(u64 n)
     received = 0;
     for (u64 i = 0; i < n; i++) port_send(from);
     if (received != n) fail("%lu events of %lu", received, n);
+}
+
+/* Two domains: an event is sent, its sender blocks, the upcall wakes the other, which sends one back. */
+static void wait_received(u64 n)
+{
+    for (;;) {
+        events_mask();
+        if (received >= n) break;
+        sched_op(SCHEDOP_block, 0);
+    }
+    events_unmask();
+}
+static void there_and_back(u64 n)
+{
+    u64 before = received;
+    for (u64 i = 1; i <= n; i++) {
+        port_send(from);
+        wait_received(before + i);
+    }
+}
+#define TRIPS 20000
+static void first_domain(domid_t peer)
+{
+    struct evtchn_alloc_unbound alloc = { .dom = DOMID_SELF, .remote_dom = peer };
+    if (event_channel_op(EVTCHNOP_alloc_unbound, &alloc)) fail("alloc_unbound");
+    from = alloc.port;
+    event_handlers[from] = receive;
+    port_unmask(from);
+    wait_received(1);
+    there_and_back(TRIPS / 10);
+    started = system_time();
+    there_and_back(TRIPS);
+    report("event-between-domains", 2 * TRIPS);
+}
+static void second_domain(domid_t peer)
+{
+    struct evtchn_bind_interdomain bind = { .remote_dom = peer };
+    u64 end = system_time() + 20000000000ul;
+    /* The peer's port is one of its first. */
+    do {
+        bind.remote_port = bind.remote_port % 31 + 1;
+        if (system_time() > end) fail("domain %u offers no port", peer);
+        if (bind.remote_port == 31) sleep_ns(1000000);
+    } while (event_channel_op(EVTCHNOP_bind_interdomain, &bind));
+    from = bind.local_port;
+    clear_bit(from, shared_info->evtchn_pending);
+    event_handlers[from] = receive;
+    port_unmask(from);
+    port_send(from);
+    for (u64 i = 1; i <= TRIPS + TRIPS / 10; i++) {
+        wait_received(i);
+        port_send(from);
+    }
 }
 
 /* --- system calls --- */
@@ -167,6 +221,12 @@ static void prepare(void)
 void guest_main(void)
 {
     init_events();
+    domid_t peer = (domid_t)option("peer", 0);
+    if (option_is("role", "a") || option_is("role", "b")) {
+        if (option_is("role", "a")) first_domain(peer);
+        else second_domain(peer);
+        pass();
+    }
     prepare();
     BENCH("empty-loop", 10000000, empty);
     BENCH("clock-read", 1000000, clock_read);

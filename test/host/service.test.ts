@@ -1,11 +1,11 @@
 // The host service as a process of its own: who starts it, what outlives whom, and what is found when it has died.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { connectHost, type HostConnection } from "../../src/sys/node/index.js";
+import { connectHost, serviceGone, type HostConnection } from "../../src/sys/node/index.js";
 import { cli, ensureBuilt, root } from "../cli-helper.js";
 import { LIMIT, refusal, request, terminal, until } from "./testing.js";
 
@@ -18,9 +18,16 @@ beforeEach(() => {
 });
 afterEach(async () => {
   for (const c of open.splice(0)) c.close();
-  xenolith("down", "--force");
+  try {
+    const c = await connectHost({ stateDir: folder, autostart: false, onNotice: () => {} });
+    await c.request("stop", "force");
+    await c.closed;
+    await serviceGone(folder);
+  } catch {
+    // There is none.
+  }
   rmSync(folder, { recursive: true, force: true });
-});
+}, LIMIT);
 
 const env = (): NodeJS.ProcessEnv => ({ ...process.env, XENOLITH_STATE: folder });
 function xenolith(...args: string[]): { status: number | null; stdout: string; stderr: string } {
@@ -54,17 +61,21 @@ interface Facts {
   socket: string;
   xenstore_socket: string;
   free_memory: number;
+  migration_port?: number;
+  migration_socket?: string;
   domains: { name: string }[];
 }
 const facts = (): Facts => JSON.parse(xenolith("info", "--json").stdout) as Facts;
 
 describe("the host service", { timeout: 2 * LIMIT }, () => {
   it("is started by `up`, says so when it is there already, and is ended by `down`", async () => {
-    const first = xenolith("up", "--memory", "128");
+    const first = xenolith("up", "--memory", "128", "--migration-port", "0", "--forward", "tcp:0:22");
     expect(first.stderr).toBe("");
     expect(first.stdout).toMatch(/^the host service is up: process \d+, \d+ MiB for domains, 4 CPUs, state in /);
     expect(statSync(folder).mode & 0o777).toBe(0o700);
-    const { pid, state_dir } = facts();
+    const { pid, state_dir, migration_port, migration_socket } = facts();
+    expect(migration_port).toBeGreaterThan(0);
+    expect(migration_socket).toBe(join(folder, "migration"));
     expect(state_dir).toBe(folder);
     const second = xenolith("up");
     expect(second.stdout).toContain(`is up already: process ${pid},`);
@@ -73,6 +84,21 @@ describe("the host service", { timeout: 2 * LIMIT }, () => {
     await until("its process is gone", () => !isThere(pid));
     expect(existsSync(join(folder, "domains.json"))).toBe(false);
     expect(xenolith("down").stdout).toBe("no host service is running\n");
+  });
+
+  it("that cannot start says why, and leaves nothing", async () => {
+    const busy = createServer().listen(0, "127.0.0.1");
+    await new Promise((r) => busy.on("listening", r));
+    const { port } = busy.address() as AddressInfo;
+    const r = xenolith("up", "--migration-port", String(port));
+    busy.close();
+    expect(r.status).toBe(2);
+    expect(r.stderr).toMatch(
+      /^xenolith: the host service could not start: migrations at 127\.0\.0\.1:\d+: .*EADDRINUSE/,
+    );
+    expect(existsSync(join(folder, "domains.json"))).toBe(false);
+    expect(xenolith("up", "--forward", "tcp:1").stderr).toMatch(/It must be like tcp:2222:22/);
+    expect(xenolith("down").stderr).toBe("");
   });
 
   it("is started by the first command that needs it, and outlives it", async () => {

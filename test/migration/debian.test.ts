@@ -139,7 +139,6 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
       await image.read(n, block);
       expect(new TextDecoder().decode(block).replace(/\0+$/, "")).toBe(`block ${n}\n`);
     }
-    await image.close();
     // What arrived: every line, once, in order, on one connection that never broke.
     const told = await during(hosts, count(a, "/tmp/line"));
     const check = await during(
@@ -151,5 +150,7 @@ describe.skipIf(absent !== "")(`Debian is moved while it works${absent}`, { time
     expect(told).toBeGreaterThan(there);
     expect(await during(hosts, b.sh("jobs; pidof nc || echo ended"))).toContain("ended");
     expect(await during(hosts, a.sh("dmesg | grep -ci -e oops -e 'bad page' -e 'i/o error'"))).toMatch(/^0$/m);
+    for (const h of hosts) h.close();
+    await image.close();
   });
 });

@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
+import { VirtualClock } from "../../src/machine/clock.js";
 import { connectLink, listenForLinks } from "../../src/sys/node/migration-streams.js";
 import {
   MigrationError,
@@ -93,6 +94,19 @@ describe("live migration", { timeout: LIMIT }, () => {
       await closed;
     }
     for (const h of hosts) h.close();
+  });
+
+  it("under the virtual clock too, where waiting takes no time", async () => {
+    const [one, two] = [0, 1].map(() => new Host({ ...MEMORY, clock: new VirtualClock() })) as [Host, Host];
+    const g = await startMini(one);
+    await works(one, g.running);
+    const { sent, got } = await migrate(one, two, g.running, pipe(), new MigrationLedger(), { patienceMs: 300 });
+    expect(sent.status).toBe("fulfilled");
+    if (got.status !== "fulfilled" || got.value === null) throw new Error("no migration");
+    const h = await follow(two, got.value);
+    await works(two, h.running);
+    expect([one.machine.xen.hostBusy, two.machine.xen.hostBusy]).toEqual([0, 0]);
+    two.close();
   });
 
   it("a host without room says so, and the domain never stopped", async () => {

@@ -93,7 +93,6 @@ describe("a broadcast channel", () => {
     ready(reader);
     reader.write("state", XenbusState.Connected);
     const gone = reader.front.devices.detach("broadcast", 0);
-    reader.front.settle();
     expect(reader.back("state")).toBe(String(XenbusState.Closing));
     reader.write("state", XenbusState.Closed);
     expect(await gone).toBe(true);

@@ -229,3 +229,18 @@ export function segment(p: Packet): Packet[] {
 export function frameLimit(mtu: number): number {
   return mtu + ETH_HLEN + 4;
 }
+
+/** A number that all frames of one conversation in one direction have in common: from addresses, and ports where there are any. */
+export function flowHash(b: Uint8Array): number {
+  let h = 0x811c9dc5;
+  const mix = (from: number, to: number): void => {
+    for (let i = from; i < to; i++) h = Math.imul(h ^ (b[i] as number), 0x01000193);
+  };
+  const at = parse(b);
+  if (at !== null && at.type === ETHERTYPE_IPV4 && at.l3 + 20 <= b.length) mix(at.l3 + 12, at.l3 + 20);
+  else if (at !== null && at.type === ETHERTYPE_IPV6 && at.l3 + 40 <= b.length) mix(at.l3 + 8, at.l3 + 40);
+  else mix(0, Math.min(12, b.length));
+  if (at !== null && (at.proto === IPPROTO_TCP || at.proto === IPPROTO_UDP) && at.l4 + 4 <= b.length)
+    mix(at.l4, at.l4 + 4);
+  return h >>> 0;
+}

@@ -93,8 +93,6 @@ export class TxQueue {
   /** The slots of the frame in hand, and how many of them count. */
   private readonly slots: Slot[] = [];
   private used = 0;
-  /** Multicast groups the guest has named. */
-  readonly groups = new Set<number>();
   /** The connection is over: the pages are no longer ours. */
   closed = false;
   /** The guest's rate. */
@@ -106,6 +104,8 @@ export class TxQueue {
     private readonly metrics: VifMetrics,
     private readonly now: () => number,
     private readonly accept: (packet: Packet) => void,
+    /** Multicast groups the guest has named, on any of its queues. */
+    readonly groups: Set<number> = new Set(),
   ) {
     this.ring = new SharedRing(pages, TX.size, netif_tx_response.size);
     for (let i = 0; i <= FATAL_SLOTS; i++) this.slots.push({ gref: 0, offset: 0, flags: 0, id: 0, size: 0 });

@@ -68,21 +68,25 @@ export interface SendResult {
   readonly remoteDomid: number;
 }
 
+/** The other side's work, waited for so long at most. Virtual time does not run off meanwhile: it would only measure our idleness. */
 function deadline<T>(machine: Machine, ns: number, what: string, work: Promise<T>): Promise<T> {
   const { xen } = machine;
+  const held = machine.clock.virtual ? 1 : 0;
+  xen.hostBusy += held;
   return new Promise<T>((resolve, reject) => {
-    const timer = new Timer(() => reject(new LinkLost(`no ${what} within ${Math.round(ns / 1e9)} s`)));
+    const timer = new Timer(() => over(() => reject(new LinkLost(`no ${what} within ${Math.round(ns / 1e9)} s`))));
+    let waiting = true;
+    const over = (then: () => void): void => {
+      if (!waiting) return;
+      waiting = false;
+      xen.hostBusy -= held;
+      xen.timers.stop(timer);
+      then();
+    };
     xen.timers.set(timer, xen.clock.now() + ns);
-    const stop = (): void => xen.timers.stop(timer);
     work.then(
-      (v) => {
-        stop();
-        resolve(v);
-      },
-      (e: unknown) => {
-        stop();
-        reject(e instanceof Error ? e : new Error(String(e)));
-      },
+      (v) => over(() => resolve(v)),
+      (e: unknown) => over(() => reject(e instanceof Error ? e : new Error(String(e)))),
     );
   });
 }

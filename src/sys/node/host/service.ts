@@ -25,7 +25,7 @@ import { linePort, readLines } from "./lines.js";
 import { takeLock, type Lock } from "./lock.js";
 import { disksClosed } from "../image-file.js";
 import { NodePlatform, socketStream } from "./platform.js";
-import { lossLines, statePaths, takeRecord, writeRecord, type ServiceRecord, type StatePaths } from "./state-folder.js";
+import { lossLines, statePaths, readRecord, writeRecord, type ServiceRecord, type StatePaths } from "./state-folder.js";
 
 export interface ServiceOptions {
   readonly stateDir?: string | undefined;
@@ -103,12 +103,14 @@ export class Service {
     const paths = statePaths(options.stateDir);
     const lock = takeLock(paths.lock);
     if (lock === null) return null;
+    let service: Service | null = null;
     try {
-      const service = new Service(paths, lock, options);
+      service = new Service(paths, lock, options);
       await service.listen();
       return service;
     } catch (e) {
-      lock.release();
+      if (service === null) lock.release();
+      else service.close();
       throw e;
     }
   }
@@ -142,13 +144,15 @@ export class Service {
     }
   }
 
+  /** The interface comes last: who can reach it finds everything there. */
   private async listen(): Promise<void> {
     const { paths } = this;
-    const lost = takeRecord(paths.record);
-    if (lost !== null) this.notices = lossLines(lost, paths.log);
-    this.record();
-    this.host.onEvent(() => this.record());
     this.xenstore = await serveXenStore(this.machine.xenstore, paths.xenstore, () => this.run?.wake());
+    await this.takeMigrations();
+    await this.forward();
+    // What an earlier service left stays there until this one is up, so that a start that fails does not lose it.
+    const lost = readRecord(paths.record);
+    if (lost !== null) this.notices = lossLines(lost, paths.log);
     rmSync(paths.socket, { force: true });
     const server = createServer((socket) => this.connection(socket));
     this.server = server;
@@ -157,11 +161,12 @@ export class Service {
       server.listen(paths.socket, resolve);
     });
     chmodSync(paths.socket, 0o600);
-    await this.takeMigrations();
-    for (const { bridge, where } of this.options.links ?? []) {
-      const link = this.machine.link(where, bridge, (port) => this.say(`link: ${bridge} listens on port ${port}`));
-      this.closers.push(() => link.close());
-    }
+    this.record();
+    this.host.onEvent(() => this.record());
+    this.say(`xenolith ${this.options.version ?? ""}: process ${process.pid}, ${paths.folder}`);
+  }
+
+  private async forward(): Promise<void> {
     for (const f of this.options.forwards ?? []) {
       const { hostPort, proto } = f;
       const { port } = await this.machine
@@ -172,7 +177,6 @@ export class Service {
         });
       this.say(`${proto} port ${port} leads to ${f.guestAddress ?? "the first guest behind the NAT"}:${f.guestPort}`);
     }
-    this.say(`xenolith ${this.options.version ?? ""}: process ${process.pid}, ${paths.folder}`);
   }
 
   /** Domains from other hosts: on a socket of this user, and on a port where one was asked for. */

@@ -18,7 +18,7 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
-  unlinkSync,
+  rmSync,
   writeFileSync,
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -115,12 +115,10 @@ export function writeRecord(path: string, record: ServiceRecord): void {
   renameSync(temporary, path);
 }
 
-/** What a service left behind, taken away: the caller is the one who tells. The lock must be held. */
-export function takeRecord(path: string): ServiceRecord | null {
+/** What a service left behind. The lock must be held. */
+export function readRecord(path: string): ServiceRecord | null {
   try {
-    const text = readFileSync(path, "utf8");
-    unlinkSync(path);
-    const r = JSON.parse(text) as Partial<ServiceRecord>;
+    const r = JSON.parse(readFileSync(path, "utf8")) as Partial<ServiceRecord>;
     return {
       pid: Number(r.pid ?? 0),
       startedAt: Number(r.startedAt ?? 0),
@@ -130,6 +128,12 @@ export function takeRecord(path: string): ServiceRecord | null {
   } catch {
     return null;
   }
+}
+/** And taken away: the caller is the one who tells. */
+export function takeRecord(path: string): ServiceRecord | null {
+  const record = readRecord(path);
+  rmSync(path, { force: true });
+  return record;
 }
 
 /** The lost service in words. */
