@@ -1,5 +1,5 @@
 // Debian's Chromium on a lab: a server, a page, and what a person would do with it.
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "vite";
@@ -21,16 +21,39 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/** The lab, built once for all tests of a run into a folder of its own. */
+function newest(path: string): number {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name))));
+}
+
+/** The lab, built where it is missing or older than its sources. Test files run in several processes: one builds, the others wait. */
 export async function buildLab(): Promise<string> {
   const done = join(built, "index.html");
-  const fresh = existsSync(done) && Date.now() - statSync(done).mtimeMs < 10 * 60_000;
-  if (!fresh) {
-    await build({
-      configFile: join(root, "vite.config.ts"),
-      logLevel: "error",
-      build: { outDir: built, emptyOutDir: true },
-    });
+  const lock = `${built}.building`;
+  mkdirSync(join(built, ".."), { recursive: true });
+  for (const start = Date.now(); ;) {
+    try {
+      mkdirSync(lock);
+      break;
+    } catch {
+      // A lock that a killed run left behind is old.
+      const age = existsSync(lock) ? Date.now() - statSync(lock).mtimeMs : 0;
+      if (age > 120_000 || Date.now() - start > 180_000) rmdirSync(lock);
+      await new Promise((r) => setTimeout(r, 200));
+    }
+  }
+  try {
+    const sources = Math.max(...["src", "guests", "docs/book", "vite.config.ts"].map((p) => newest(join(root, p))));
+    if (!existsSync(done) || statSync(done).mtimeMs < sources) {
+      await build({
+        configFile: join(root, "vite.config.ts"),
+        logLevel: "error",
+        build: { outDir: built, emptyOutDir: true },
+      });
+    }
+  } finally {
+    rmdirSync(lock);
   }
   return built;
 }
