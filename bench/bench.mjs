@@ -1,212 +1,285 @@
-// Guest work side by side: Debian's kernel with one initramfs, here and under QEMU's TCG, interleaved in one run.
+// Guest work side by side: Debian's kernel with one initramfs, here and under QEMU's TCG, interleaved in one run (docs/performance.md).
 //
-//   npm run bench                  the table
-//   npm run bench -- --json        one object with a row per work on standard output
-//   npm run bench -- --rounds 5    interleaved rounds (default 3)
+//   npm run bench                     the table
+//   npm run bench -- --json           one object with a row per work on standard output, progress on standard error
+//   npm run bench -- --rounds 5       boots of each side (default 5)
+//   npm run bench -- --only sort,x87  only works whose names contain one of these; `power-on`, `latency` and `idle` are names too
+//   npm run bench -- --budget 700     seconds after which no further round begins (default 600)
+//   npm run bench -- --svg FILE       a chart; --markdown: the table for the README
 //
-// Times are taken on the host, between marker lines that the guest prints, so no guest clock is trusted. A round is one boot of each
-// machine that does all the work in turn; the best of the rounds counts, minimum, median and maximum are printed. Each work is first done
-// once as a warm-up, except power-on, which is cold by nature.
-import { spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+// A round boots both machines and has each do every work twice, once to warm up and once measured, first the one machine, then the other, then the
+// next work: what disturbs the host disturbs both. Times are the host's, between two lines that the guest prints right before and after a work,
+// so no guest's clock is trusted; how far the clocks were apart is reported. Power-on is from the start of the process. What a work prints must be
+// the same on both sides and, for our own programs, on the host. The best of the rounds counts.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { benchImage } from "./lib/guest-image.mjs";
+import { BenchMachine, MEMORY_MIB, QEMU } from "./lib/machines.mjs";
+import { idle, IDLE, latencies, LATENCIES } from "./lib/peerless.mjs";
+import { chart, tables } from "./lib/report.mjs";
+import { KERNEL_MEAN, POWER_ON, WORKS } from "./lib/works.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const args = process.argv.slice(2);
-const json = args.includes("--json");
 const option = (name, otherwise) => (args.includes(name) ? args[args.indexOf(name) + 1] : otherwise);
-const rounds = Number(option("--rounds", "3"));
-const only = option("--only", "");
-
-const kernel = join(root, ".cache/debian/vmlinuz-cloud");
-const initramfs = join(root, ".cache/debian/initramfs.cpio.gz");
-const qemu = "qemu-system-x86_64";
-
-const WORK = [
-  { name: "power-on to user space", target: 1.0 },
-  { name: "dd 64 MiB | md5sum", target: 1.3, run: "dd if=/dev/zero bs=1M count=64 2>/dev/null | md5sum" },
-  { name: "gzip of 16 MiB", target: 1.3, run: "gzip -c /tmp/data" },
-  { name: "shell loop, 200,000", target: 1.3, run: "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done" },
-  { name: "fork+exec, 2,000", target: 1.0, run: "i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i+1)); done" },
-];
-
-/** What the guest runs: markers around each work, twice (warm-up and measured). */
-const works = WORK.filter((w) => w.run && (only === "" || w.name.includes(only)));
-const script = [
-  "echo @u0w",
-  "mkdir -p /tmp",
-  "i=0; while [ $i -lt 64 ]; do cat /bin/busybox; i=$((i+1)); done 2>/dev/null | head -c 16777216 >/tmp/data",
-  ...works.map((w, i) => `for k in w m; do echo @b${i}$k; (${w.run}) >/dev/null; echo @e${i}$k; done`),
-].join("; ");
-
-function machine(kind) {
-  const quoted = `run="${script}"`;
-  if (kind === "qemu")
-    return [
-      qemu,
-      [
-        "-accel",
-        "tcg",
-        "-smp",
-        "1",
-        "-m",
-        "256",
-        "-nographic",
-        "-no-reboot",
-        "-net",
-        "none",
-        "-kernel",
-        kernel,
-        "-initrd",
-        initramfs,
-      ].concat("-append", `console=ttyS0 panic=-1 ${quoted}`),
-    ];
-  return [
-    process.execPath,
-    [join(root, "bin/xenolith.js"), "run", kernel, "--ramdisk", initramfs, "--memory", "256", "--vcpus", "1"].concat(
-      "--cmdline",
-      `console=hvc0 panic=-1 ${quoted}`,
-    ),
-  ];
-}
-
-/** Boot once; returns milliseconds per work. */
-function round(kind) {
-  const [command, argv] = machine(kind);
-  return new Promise((resolve, reject) => {
-    const start = performance.now();
-    const child = spawn(command, argv, { stdio: ["ignore", "pipe", "pipe"] });
-    const times = {};
-    const begun = {};
-    let line = "";
-    let tail = "";
-    const limit = setTimeout(() => child.kill("SIGKILL"), 600_000);
-    child.stdout.on("data", (chunk) => {
-      const now = performance.now();
-      tail = (tail + chunk).slice(-2000);
-      for (const c of chunk.toString("latin1")) {
-        if (c !== "\n" && c !== "\r") {
-          line += c;
-          continue;
-        }
-        const m = /@([ube])(\d+)([wm])$/.exec(line);
-        if (m) {
-          if (times["power-on to user space"] === undefined) times["power-on to user space"] = now - start;
-          if (m[1] === "b") begun[m[2] + m[3]] = now;
-          else if (m[1] === "e" && m[3] === "m") times[works[Number(m[2])].name] = now - begun[m[2] + m[3]];
-        }
-        line = "";
-      }
-    });
-    child.stderr.on("data", (chunk) => (tail = (tail + chunk).slice(-2000)));
-    child.on("close", (code) => {
-      clearTimeout(limit);
-      if (works.some((w) => times[w.name] === undefined))
-        reject(new Error(`${kind}: ended early (status ${code})\n${tail}`));
-      else resolve(times);
-    });
-  });
-}
-
-const stats = (values) => {
-  const s = [...values].sort((a, b) => a - b);
-  return { min: s[0], median: s[s.length >> 1], max: s[s.length - 1] };
+const number = (name, otherwise) => {
+  const n = Number(option(name, otherwise));
+  if (!(n > 0)) fatal(`${name} takes a number above 0`);
+  return n;
 };
+const rounds = number("--rounds", 5);
+const budgetMs = number("--budget", 600) * 1000;
+/** For one work, or a boot: on a loaded host these may be raised. */
+const workLimit = number("--limit", 60) * 1000;
+const only = option("--only", "")
+  .split(",")
+  .filter((s) => s !== "");
+const wanted = (name) => only.length === 0 || only.some((o) => name.toLowerCase().includes(o.toLowerCase()));
+const log = (text) => console.error(`bench: ${text}`);
 
-for (const f of [kernel, initramfs]) {
-  if (!existsSync(f)) {
-    console.error(`bench: ${f} is missing; run npm run setup:debian first`);
-    process.exit(2);
-  }
-}
-if (!existsSync(join(root, "dist/cli/main.js"))) {
-  console.error("bench: not built; run npm run build first");
+function fatal(why) {
+  log(why);
   process.exit(2);
 }
-const withQemu = spawnSync(qemu, ["--version"]).status === 0;
-if (!withQemu) console.error(`bench: ${qemu} is not installed (Debian: qemu-system-x86); only our own times follow`);
 
-const results = { ours: {}, qemu: {} };
-const add = (who, times) => {
-  for (const [name, ms] of Object.entries(times)) (results[who][name] ??= []).push(ms);
-};
-/** Rounds that failed: reported at the end, and the whole is then a failure; the others still count. */
+const kernel = join(root, ".cache/debian/vmlinuz-cloud");
+const base = join(root, ".cache/debian/initramfs.cpio.gz");
+for (const f of [kernel, base]) if (!existsSync(f)) fatal(`${f} is missing: npm run setup:debian`);
+if (!existsSync(join(root, "dist/cli/main.js"))) fatal("not built: npm run build");
+
+const qemuVersion = /version (\S+)/.exec(spawnSync(QEMU, ["--version"], { encoding: "utf8" }).stdout ?? "")?.[1];
+/** What went wrong: said at once, kept in the result, and the exit status is 1. */
 const failures = [];
-const attempt = async (who, kind) => {
+const fail = (why) => {
+  failures.push(why);
+  log(why);
+};
+if (qemuVersion === undefined)
+  fail(`${QEMU} is not installed (Debian: qemu-system-x86): there is nothing to compare with`);
+
+const { initramfs, program, why } = benchImage(root, base, WORKS);
+if (program === null) fail(`the small programs are left out: ${why}`);
+const chosen = WORKS.map((w, i) => ({ ...w, index: i })).filter(
+  (w) => wanted(w.work) && (program !== null || !w.run.startsWith("/bench/")),
+);
+const kinds = ["xenolith", ...(qemuVersion === undefined ? [] : ["qemu"])];
+
+/** By side and work: milliseconds of each round, and the checksums of what was printed. */
+const times = { xenolith: {}, qemu: {} };
+const sums = {};
+const note = (kind, work, ms) => (times[kind][work] ??= []).push(ms);
+/** By side: guest time ÷ host time over a round. */
+const clocks = { xenolith: [], qemu: [] };
+
+// --- rounds -----------------------------------------------------------------------------------------------------------------------
+
+const begun = performance.now();
+const over = () => performance.now() - begun > budgetMs;
+
+/** Does it with this machine; a failure ends the machine's part in this round. */
+async function attempt(machines, kind, what) {
+  const m = machines[kind];
+  if (m === undefined) return;
   try {
-    add(who, await round(kind));
+    await what(m);
   } catch (e) {
-    failures.push(e.message);
-    console.error(`bench: ${e.message}`);
+    fail(e.message);
+    m.kill();
+    delete machines[kind];
   }
-};
-for (let i = 0; i < rounds; i++) {
-  if (!json) console.error(`round ${i + 1} of ${rounds}`);
-  await attempt("ours", "xenolith");
-  if (withQemu) await attempt("qemu", "qemu");
 }
 
-/** The guest that measures what has no peer; it prints `bench NAME NS` lines. */
-async function latencies() {
-  const image = join(root, "guests/images/bench.elf");
-  if (!existsSync(image)) return {};
-  const child = spawnSync(process.execPath, [join(root, "bin/xenolith.js"), "run", image, "--timeout", "120"], {
-    encoding: "utf8",
-  });
-  const out = {};
-  if (child.status !== 0) {
-    failures.push(`${image}: status ${child.status}`);
-    console.error(`bench: ${image} failed (status ${child.status})\n${`${child.stdout}${child.stderr}`.slice(-1000)}`);
+async function round(n) {
+  const order = n % 2 === 0 ? kinds : [...kinds].reverse();
+  const machines = {};
+  try {
+    const start = {};
+    for (const kind of order) {
+      machines[kind] = new BenchMachine(kind, root, kernel, initramfs);
+      await attempt(machines, kind, async (m) => {
+        await m.boot(2 * workLimit);
+        note(kind, POWER_ON.work, m.powerOnMs);
+      });
+    }
+    if (chosen.length === 0) return;
+    for (const kind of order) {
+      await attempt(machines, kind, async (m) => {
+        await m.prepare(2 * workLimit);
+        start[kind] = await m.clock(workLimit);
+      });
+    }
+    for (const w of chosen) {
+      for (const kind of order) await attempt(machines, kind, (m) => m.work(w.index, workLimit));
+      for (const kind of order) {
+        await attempt(machines, kind, async (m) => {
+          const { ms, sum } = await m.work(w.index, workLimit);
+          note(kind, w.work, ms);
+          ((sums[w.work] ??= {})[kind] ??= new Set()).add(sum);
+        });
+      }
+      if (over() && n > 0) {
+        log(`round ${n + 1} ends early: the time is up`);
+        break;
+      }
+    }
+    for (const kind of order) {
+      await attempt(machines, kind, async (m) => {
+        const end = await m.clock(workLimit);
+        clocks[kind].push((end.guest - start[kind].guest) / (end.host - start[kind].host));
+        await m.quit();
+      });
+    }
+  } finally {
+    for (const m of Object.values(machines)) m.kill();
   }
-  for (const m of `${child.stdout}${child.stderr}`.matchAll(/bench (.+?) (\d+(?:\.\d+)?)\s*$/gm))
-    out[m[1]] = Number(m[2]);
-  return out;
 }
-const LIMITS = {
-  hypercall: 150,
-  "event-to-self": 2000,
-  "system-call": 400,
-  "page-fault": 3000,
-  "context-switch": null,
-};
 
-const rows = WORK.filter((w) => results.ours[w.name]).map((w) => {
-  const ours = stats(results.ours[w.name]);
-  const theirs = results.qemu[w.name] ? stats(results.qemu[w.name]) : undefined;
-  const ratio = theirs ? theirs.min / ours.min : null;
+let done = 0;
+if (chosen.length > 0 || wanted(POWER_ON.work)) {
+  for (; done < rounds && !over(); done++) {
+    log(`round ${done + 1} of ${rounds}`);
+    await round(done);
+  }
+  if (done < rounds) log(`${done} of ${rounds} rounds: the time was up`);
+}
+
+// --- the same results? -------------------------------------------------------------------------------------------------------------
+
+for (const w of chosen) {
+  const all = new Set(Object.values(sums[w.work] ?? {}).flatMap((s) => [...s]));
+  if (all.size > 1) fail(`${w.work}: the sides do not print the same`);
+  if (all.size === 0 || program === null || !w.run.startsWith("/bench/work ")) continue;
+  const native = spawnSync(program, w.run.split(" ").slice(1), { timeout: workLimit });
+  if (native.error !== undefined || native.status !== 0) continue;
+  const expected = createHash("md5").update(native.stdout).digest("hex");
+  if (!all.has(expected)) fail(`${w.work}: another result than on this host`);
+}
+
+// --- rows -------------------------------------------------------------------------------------------------------------------------
+
+const stats = (values) => {
+  if (values === undefined || values.length === 0) return null;
+  const s = [...values].sort((a, b) => a - b);
+  return { min: s[0], median: s[s.length >> 1], max: s[s.length - 1], runs: s.length };
+};
+function paired(work, target) {
+  const ours = stats(times.xenolith[work]);
+  const qemu = stats(times.qemu[work]);
+  const ratio = ours !== null && qemu !== null ? qemu.min / ours.min : null;
+  const met = target === null || (ratio === null && ours !== null) ? null : ratio !== null && ratio >= target;
+  const row = { work, unit: "ms", ours, qemu, ratio, target, met };
+  return ours === null
+    ? { ...row, note: "failed" }
+    : qemu === null && qemuVersion !== undefined
+      ? { ...row, note: "QEMU failed" }
+      : row;
+}
+function peerless(work, unit, values, limit) {
+  const ours = stats(values);
+  const met = limit === null ? null : ours !== null && ours.min < limit;
   return {
-    work: w.name,
+    work,
+    unit,
     ours,
-    qemu: theirs ?? null,
-    ratio,
-    target: w.target,
-    met: ratio === null ? null : ratio >= w.target,
+    qemu: null,
+    ratio: null,
+    target: limit,
+    met,
+    ...(ours === null ? { note: "failed" } : {}),
   };
-});
-const ns = await latencies();
-if (json) {
-  const lat = Object.entries(ns).map(([work, value]) => {
-    const target = LIMITS[work] ?? null;
-    return { work, ns: value, ratio: null, target, met: target === null ? null : value <= target };
+}
+
+const rows = [];
+if (times.xenolith[POWER_ON.work] !== undefined || wanted(POWER_ON.work))
+  rows.push(paired(POWER_ON.work, POWER_ON.target));
+for (const w of chosen.filter((c) => c.kernel !== true)) rows.push(paired(w.work, w.target));
+const kernels = chosen.filter((c) => c.kernel === true);
+const kernelRows = kernels.map((w) => paired(w.work, w.target));
+if (kernels.length === WORKS.filter((w) => w.kernel === true).length) {
+  const ratios = kernelRows.map((r) => r.ratio);
+  const ratio = ratios.every((r) => r !== null)
+    ? Math.exp(ratios.reduce((sum, r) => sum + Math.log(r), 0) / ratios.length)
+    : null;
+  const { work, target } = KERNEL_MEAN;
+  rows.push({
+    work,
+    unit: "ratio",
+    ours: null,
+    qemu: null,
+    ratio,
+    target,
+    met: ratio === null ? null : ratio >= target,
   });
-  console.log(JSON.stringify({ rounds, failures, rows: [...rows, ...lat] }));
-} else {
-  const s = (x) => (x / 1000).toFixed(2);
-  console.log("| work | Xenolith s (min / median / max) | QEMU TCG s | ratio (QEMU ÷ ours) |");
-  console.log("|---|---|---|---|");
-  for (const r of rows) {
-    const q = r.qemu ? `${s(r.qemu.min)} / ${s(r.qemu.median)} / ${s(r.qemu.max)}` : "–";
+}
+rows.push(...kernelRows);
+
+if (wanted("latency")) {
+  log("latencies");
+  const values = await latencies(root, Math.max(3, Math.min(rounds, 5)), fail, workLimit);
+  for (const [name, { work, limit }] of Object.entries(LATENCIES)) rows.push(peerless(work, "ns", values[name], limit));
+}
+for (const [work, name, limit] of [
+  ["getppid, 200,000", "PV system call: getppid in Debian", 400],
+  ["page faults, 65,536", "page fault in Debian: anonymous, first touch", 3000],
+]) {
+  const w = chosen.find((c) => c.work === work);
+  if (w !== undefined)
+    rows.push(
+      peerless(
+        name,
+        "ns",
+        times.xenolith[work]?.map((ms) => (ms * 1e6) / w.per),
+        limit,
+      ),
+    );
+}
+if (wanted("idle")) {
+  log("idle domains");
+  const values = (await idle(root, fail, 4 * workLimit)) ?? {};
+  for (const [name, { work, unit, limit }] of Object.entries(IDLE))
+    rows.push(peerless(work, unit, values[name] === undefined ? undefined : [values[name]], limit));
+}
+
+// --- the result -------------------------------------------------------------------------------------------------------------------
+
+const result = {
+  host: {
+    cpu: cpus()[0]?.model.trim() ?? "unknown CPU",
+    cores: cpus().length,
+    node: process.versions.node,
+    qemu: qemuVersion === undefined ? null : `QEMU ${qemuVersion}`,
+  },
+  date: new Date().toISOString(),
+  rounds: done,
+  memoryMiB: MEMORY_MIB,
+  seconds: Math.round((performance.now() - begun) / 1000),
+  clock: Object.fromEntries(Object.entries(clocks).map(([k, v]) => [k, stats(v)])),
+  failures,
+  rows,
+};
+const svg = option("--svg");
+if (svg !== undefined) writeFileSync(svg, chart(result));
+if (args.includes("--json")) console.log(JSON.stringify(result));
+else {
+  const { cpu, cores, node, qemu } = result.host;
+  if (!args.includes("--markdown")) {
     console.log(
-      `| ${r.work.replaceAll("|", "\\|")} | ${s(r.ours.min)} / ${s(r.ours.median)} / ${s(r.ours.max)} | ${q} | ${r.ratio?.toFixed(2) ?? "–"} |`,
+      `${cpu}, ${cores} cores, Node ${node}, ${qemu ?? "no QEMU"}; best of ${done} rounds, ${result.seconds} s\n`,
     );
   }
-  if (Object.keys(ns).length > 0) {
-    console.log("\n| without a peer | ns |\n|---|---|");
-    for (const [name, value] of Object.entries(ns)) console.log(`| ${name} | ${value} |`);
+  console.log(tables(result));
+  const missed = rows.filter((r) => r.met === false);
+  if (!args.includes("--markdown")) {
+    const judged = rows.filter((r) => r.met !== null).length;
+    console.log(`\n${judged - missed.length} of ${judged} targets met`);
   }
 }
 if (failures.length > 0) {
-  console.error(`bench: ${failures.length} run(s) failed`);
+  log(`${failures.length} failure(s)`);
   process.exit(1);
 }
+process.exit(0);

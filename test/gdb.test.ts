@@ -130,6 +130,44 @@ describe.skipIf(!gdb)(`gdb on a guest of ours${noGdb}`, { timeout: LIMIT }, () =
   });
 });
 
+describe.skipIf(!gdb)(`gdb on a domain of the host service${noGdb}`, { timeout: LIMIT }, () => {
+  it("xl gdb: a live domain is stopped, looked at, and goes on", () => {
+    const env = { ...process.env, XENOLITH_STATE: join(dir, "state") };
+    const run = (...words: string[]): string => {
+      const r = spawnSync(process.execPath, [bin, ...words], { cwd: root, env, encoding: "utf8", timeout: 60_000 });
+      expect(r.stderr).toBe("");
+      return r.stdout;
+    };
+    const config = join(dir, "spin.cfg");
+    writeFileSync(config, `name="spin"\ntype="pv"\nkernel="${guest("spin")}"\nmemory=16\n`);
+    run("up", "--memory", "128");
+    try {
+      run("xl", "create", "-q", config);
+      const m = /^target remote :(\d+)$/m.exec(run("xl", "gdb", "spin"));
+      const said = spawnSync(
+        "gdb",
+        [
+          "-nx",
+          "-batch",
+          "-ex",
+          `target remote :${m?.[1] ?? ""}`,
+          "-ex",
+          'printf "at %#lx\\n", $rip',
+          "-ex",
+          "stepi",
+          "-ex",
+          "detach",
+        ],
+        { encoding: "utf8", timeout: 60_000 },
+      ).stdout;
+      expect(said).toMatch(/at 0x[0-9a-f]+/);
+      expect(run("xl", "list", "spin")).toMatch(/spin .* r-----|spin .* ------/);
+    } finally {
+      run("down", "--force");
+    }
+  });
+});
+
 describe.skipIf(noDebian !== "")(`gdb on Debian's kernel${noDebian}`, { timeout: LIMIT }, () => {
   it("breakpoints, watchpoints, threads, finish and bt through an interrupt, with symbols from the stripped kernel itself", async () => {
     const symbols = join(dir, "kernel.sym");

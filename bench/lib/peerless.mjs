@@ -31,7 +31,8 @@ function output(root, argv, limitMs) {
     child.stderr.on("data", (b) => (err += b));
     child.on("close", (code, signal) => {
       clearTimeout(timer);
-      const failed = code === 0 ? null : `status ${signal ?? code}: ${(err || out).trim().split("\n").slice(-2).join(" / ")}`;
+      const failed =
+        code === 0 ? null : `status ${signal ?? code}: ${(err || out).trim().split("\n").slice(-2).join(" / ")}`;
       resolve({ out, err, failed });
     });
   });

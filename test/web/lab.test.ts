@@ -336,6 +336,7 @@ describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium
         await view(page, "rings");
         await page.waitForSelector('[data-view="rings"] section:has-text("vif/0"):has-text("txFrames")');
 
+        await page.fill('header button:has-text("New domain")', "").catch(() => {});
         await page.click(`${tile("debian")} [aria-label="Clone"]`);
         await page.waitForSelector(tile("debian-clone"), { timeout: 60_000 });
         await page.waitForTimeout(1000);

@@ -219,6 +219,10 @@ export class FakeHost implements HostApi {
     this.asked.push(`trigger ${this.guest(ref).domid} ${trigger} ${vcpu}`);
     if (trigger !== "nmi") throw new HostError("unsupported", "a PV domain takes nmi only");
   }
+  async gdb(ref: DomainRef, port: number): Promise<number> {
+    this.asked.push(`gdb ${this.guest(ref).domid} ${port}`);
+    return port;
+  }
   async dumpCore(ref: DomainRef, file: string): Promise<void> {
     this.asked.push(`dump-core ${this.guest(ref).domid} ${file}`);
   }

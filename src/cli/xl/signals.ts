@@ -91,4 +91,27 @@ const dumpCore: Command = {
   },
 };
 
-export const signalCommands: readonly Command[] = [dumpCore, buttonPress, trigger, sysrq];
+/** Our own: stock gdb on a live domain. */
+const gdb: Command = {
+  name: "gdb",
+  synopsis: "<Domain> [port]",
+  brief: "Serve gdb for a domain on a port of the loopback interface",
+  options: "[port] is any free one where none is given; `target remote :port` in gdb stops the domain.",
+  modifies: true,
+  least: 1,
+  async run(xl: Xl, words: readonly string[]) {
+    const [word, text = "0"] = xl.parse(words).args;
+    const domid = await xl.domid(word);
+    const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+    if (!(port <= 65_535)) xl.fail(`xl gdb: ${text}: not a port`);
+    const open = await xl.ask(
+      domid,
+      (host) => host.gdb(domid, port),
+      () => xl.fail("gdb failed"),
+    );
+    xl.out(`target remote :${open}`);
+    return OK;
+  },
+};
+
+export const signalCommands: readonly Command[] = [dumpCore, gdb, buttonPress, trigger, sysrq];

@@ -244,6 +244,8 @@ export interface HostApi {
   sysrq(ref: DomainRef, key: string): Promise<void>;
   trigger(ref: DomainRef, trigger: string, vcpu?: number): Promise<void>;
   dumpCore(ref: DomainRef, file: string): Promise<void>;
+  /** Serve gdb for a domain on a port of the loopback interface (0: any), until the domain is gone; resolves with the port. */
+  gdb(ref: DomainRef, port: number): Promise<number>;
 
   /** KiB. */
   setMemoryTarget(ref: DomainRef, kib: number): Promise<void>;

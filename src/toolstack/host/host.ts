@@ -192,6 +192,14 @@ export class Host extends DomainLife implements HostApi {
     const d = this.find(ref, "dump-core");
     await d.exclusively("being dumped", () => moving.moving(() => dumpTo(this.machine, this.platform, d, file)));
   }
+  async gdb(ref: DomainRef, port: number): Promise<number> {
+    const { domain } = this.find(ref, "gdb").running;
+    const { platform } = this;
+    if (platform.serveGdb === undefined) throw new HostError("unsupported", "this host cannot serve gdb");
+    const server = await platform.serveGdb(this.machine, domain, port, () => this.wake());
+    domain.onDestroy(() => server.close());
+    return server.port;
+  }
   async setMemoryTarget(ref: DomainRef, kib: number): Promise<void> {
     memory.setTarget(this.machine, this.domidOf(ref), this.domains.get(this.domidOf(ref))?.running.domain, kib);
     this.wake();

@@ -6,6 +6,8 @@
  * names the file.
  */
 import type { BlockImage } from "../../devices/block/index.js";
+import type { DebugMachine } from "../../debug/debugger.js";
+import type { Domain } from "../../hypervisor/domain.js";
 import type { DiskConfig } from "../config/disk.js";
 
 /** Where a relative path of a configuration starts: the caller's folder first, as xl has it, or else beside the configuration. */
@@ -65,6 +67,13 @@ export interface HostPlatform {
   listenSocket?(path: string, accept: (stream: ByteStream) => void): Promise<{ close(): void }>;
   /** Where a core dump of a domain that crashed goes, by the domain's name. */
   dumpPath?(name: string): string;
+  /** Serve gdb for a domain on a port of the loopback interface; resolves with what it listens on. */
+  serveGdb?(
+    machine: DebugMachine,
+    domain: Domain,
+    port: number,
+    wake: () => void,
+  ): Promise<{ port: number; close(): void }>;
   /** Where the console of a domain is kept, by the domain's name. */
   consoleLog?(name: string): LogSink;
   /** CPU time of the whole process, nanoseconds. */

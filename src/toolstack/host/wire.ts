@@ -94,6 +94,7 @@ const METHODS: Readonly<Record<RequestMethod, readonly Check[]>> = {
   sysrq: [ref, text],
   trigger: [ref, text, optional(whole)],
   dumpCore: [ref, text],
+  gdb: [ref, whole],
   setMemoryTarget: [ref, whole],
   setMemoryMax: [ref, whole],
   setVcpus: [ref, whole],

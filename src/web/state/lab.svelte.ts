@@ -120,6 +120,11 @@ class LabState {
   private onEvent(e: HostEvent): void {
     if (e.type === "created") this.lastDomid = Math.max(this.lastDomid, e.domid);
     if (e.type === "destroyed") this.session(e.domid)?.ended();
+    // It has started again under another number: the new terminal has the old one's text.
+    if (e.type === "action" && e.newDomid !== undefined) {
+      if (this.maximised === e.domid) this.maximised = e.newDomid;
+      this.close(e.domid);
+    }
     if (e.type === "renamed") {
       const s = this.session(e.domid);
       if (s !== undefined) s.name = e.name;

@@ -1,4 +1,5 @@
 /** The worker of the page: a machine, its host and its inspector. The page has no machine code at all. */
+import { version } from "../../../package.json";
 import { Inspector } from "../../inspect/inspector.js";
 import { serveLab } from "../../inspect/remote/lab.js";
 import type { Message } from "../../inspect/remote/rpc.js";
@@ -63,7 +64,7 @@ async function debianAt(base: string): Promise<Environment["debian"]> {
 function start(options: Start["start"]): (m: Message) => void {
   const { machine, memoryMiB } = makeMachine(options);
   const files = new VirtualFiles(urls(options.base));
-  const host = new Host({ machine, platform: new BrowserPlatform(files) });
+  const host = new Host({ machine, platform: new BrowserPlatform(files), version });
   const run = runMachine(machine, { until: () => false });
   run.catch((e: unknown) => {
     const text = e instanceof Error ? (e.stack ?? e.message) : String(e);

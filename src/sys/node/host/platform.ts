@@ -5,6 +5,9 @@ import { open, rename, unlink, type FileHandle } from "node:fs/promises";
 import { connect as netConnect, createServer, type Socket } from "node:net";
 import { cpus, hostname } from "node:os";
 import { dirname, join } from "node:path";
+import type { DebugMachine } from "../../../debug/debugger.js";
+import type { Domain } from "../../../hypervisor/domain.js";
+import { serveGdb } from "../gdb-server.js";
 import type { BlockImage } from "../../../devices/block/index.js";
 import type { DiskConfig } from "../../../toolstack/config/disk.js";
 import { HostError } from "../../../toolstack/host/api.js";
@@ -289,6 +292,18 @@ export class NodePlatform implements HostPlatform {
     return this.folder === undefined
       ? { write: () => {}, close: () => {} }
       : logFile(join(this.folder, "console", `guest-${name}.log`));
+  }
+  async serveGdb(
+    machine: DebugMachine,
+    domain: Domain,
+    port: number,
+    wake: () => void,
+  ): Promise<{ port: number; close(): void }> {
+    try {
+      return await serveGdb(machine, { port, wake, domain: () => (domain.dying ? null : domain) });
+    } catch (e) {
+      throw new HostError("io", `gdb: cannot listen on port ${port}: ${e instanceof Error ? e.message : String(e)}`);
+    }
   }
   dumpPath(name: string): string {
     const folder = join(this.folder ?? ".", "dump");
