@@ -5,7 +5,7 @@
 // A Debian of 128 MiB boots to its shell and is left alone; so is a second one, then the forks of the first (or, with --domains, as many that
 // boot themselves). CPU is this process's, all of its threads, while the usual run loop drives the machine. Memory overhead is what the second
 // domain adds to the process's resident memory beyond its own resident frames: what the first one adds is mostly the engine's code, which
-// further domains share; it is printed too.
+// further domains share; it is printed too, and so is what a fork adds.
 import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setImmediate, setTimeout } from "node:timers/promises";
@@ -161,9 +161,15 @@ if (DOMAINS > 0) {
   } else result.why = "this host does not say which pages are resident";
   second.destroy();
   const template = await during(takeSnapshot(machine, first));
-  await during(forkTemplate(machine, template, { count: FORKS }));
+  const before = await rss();
+  const { forks } = await during(forkTemplate(machine, template, { count: FORKS }));
   result.forks = FORKS;
   result.forksPercent = round(await idlePercent());
+  const owned = forks.map((f) => residentOf(f.domain));
+  if (owned.every((n) => n !== null)) {
+    const sum = owned.reduce((a, b) => a + b, 0);
+    result.forkOverheadMiB = round(mib((await rss()) - before - sum) / FORKS);
+  }
 }
 if (args.includes("--json")) console.log(JSON.stringify(result));
 else for (const [k, v] of Object.entries(result)) console.log(`${k.padEnd(20)} ${v}`);

@@ -15,7 +15,8 @@ export const LATENCIES = {
   "context-switch": { work: "change of page tables", limit: null },
 };
 export const IDLE = {
-  overheadMiB: { work: "memory overhead of an idle Debian of 128 MiB", unit: "MiB", limit: 16 },
+  overheadMiB: { work: "memory overhead of an idle Debian of 128 MiB, the second to boot", unit: "MiB", limit: 16 },
+  forkOverheadMiB: { work: "memory overhead of an idle fork of it", unit: "MiB", limit: null },
   idlePercent: { work: "an idle Debian domain, of a core", unit: "%", limit: 1 },
   forksPercent: { work: "50 idle forks of a Debian, of a core", unit: "%", limit: 25 },
 };
