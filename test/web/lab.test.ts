@@ -336,7 +336,6 @@ describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium
         await view(page, "rings");
         await page.waitForSelector('[data-view="rings"] section:has-text("vif/0"):has-text("txFrames")');
 
-        await page.fill('header button:has-text("New domain")', "").catch(() => {});
         await page.click(`${tile("debian")} [aria-label="Clone"]`);
         await page.waitForSelector(tile("debian-clone"), { timeout: 60_000 });
         await page.waitForTimeout(1000);
@@ -344,6 +343,22 @@ describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium
         await seen(page, "debian-clone", /42-b/, 60_000);
       },
       BOOT_MS * 3,
+    );
+
+    test(
+      "a reboot leaves one terminal, with the text of before and after",
+      async () => {
+        const { page } = lab;
+        await bootDebian(page, "again", 128);
+        await seen(page, "again", /xenolith:\/#/, BOOT_MS);
+        await type(page, "again", "echo before-$((6*7)); reboot -f\n");
+        await seen(page, "again", /before-42/, 30_000);
+        await page.waitForSelector(`${tile("again")}[data-domid="2"]`, { timeout: 30_000 });
+        await page.waitForSelector(`${tile("again")}[data-domid="1"]`, { state: "detached" });
+        await seen(page, "again", /before-42/, 10_000);
+        await seen(page, "again", /xenolith:\/#/, BOOT_MS);
+      },
+      BOOT_MS * 2,
     );
 
     test(
