@@ -13,7 +13,7 @@
 // the same on both sides and, for our own programs, on the host. The best of the rounds counts.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -113,14 +113,17 @@ async function round(n) {
       });
     }
     for (const w of chosen) {
+      const said = [];
       for (const kind of order) await attempt(machines, kind, (m) => m.work(w.index, workLimit));
       for (const kind of order) {
         await attempt(machines, kind, async (m) => {
           const { ms, sum } = await m.work(w.index, workLimit);
           note(kind, w.work, ms);
+          said.push(`${kind} ${(ms / 1000).toFixed(3)} s`);
           ((sums[w.work] ??= {})[kind] ??= new Set()).add(sum);
         });
       }
+      log(`  ${w.work}: ${said.join(", ")}`);
       if (over() && n > 0) {
         log(`round ${n + 1} ends early: the time is up`);
         break;

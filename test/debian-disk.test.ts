@@ -158,7 +158,7 @@ describe.skipIf(absent !== "")(`two Debians on virtual disks${absent}`, { timeou
   it("nc sends a file, unchanged", async () => {
     await sh(a, "nc -l -N 5000 >got </dev/null & sleep 1");
     const sum = await sh(b, "head -c 3000000 /dev/urandom >sent; nc -N 10.1.0.1 5000 <sent; md5sum <sent");
-    expect(await sh(a, "wait; md5sum <got")).toBe(sum);
+    expect(await sh(a, "wait; md5sum <got")).toContain(sum);
   });
 
   it("iperf3 measures the way between them", async () => {

@@ -97,7 +97,7 @@ export function chart(result) {
       const t = x(r.target).toFixed(1);
       out.push(`<line class="target" x1="${t}" y1="${y + 2}" x2="${t}" y2="${y + step - 2}"/>`);
     }
-    const after = Math.max(x(r.ratio), r.target === null ? 0 : x(r.target)) + 6;
+    const after = Math.max(x(r.ratio), r.target === null ? 0 : x(r.target), r.ratio < 1 ? x(1) : 0) + 6;
     out.push(`<text x="${after.toFixed(1)}" y="${y + 14}">${r.ratio.toFixed(2)}</text>`);
   });
   out.push("</svg>", "");

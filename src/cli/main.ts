@@ -7,12 +7,14 @@ import type { EngineKind } from "../machine/cpu/cpu.js";
 import { engineFlags, InputError, realClock, type DomainPlan } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import { ConfigError } from "../toolstack/config/index.js";
+import type { Machine } from "../toolstack/machine.js";
 import { hostCommands } from "./host/commands.js";
 import { DEBIAN_CMDLINE, prepareDebian, prepareDebianSystem } from "./debian.js";
 import { Output } from "./output.js";
 import { broadcast, BROADCAST_SYNTAX, type BroadcastSpec } from "./broadcast.js";
 import { capture, CAPTURE_SYNTAX, link, LINK_SYNTAX, type CaptureSpec, type LinkSpec } from "./network.js";
 import { plansFrom, type PlanFlags } from "./plans.js";
+import { profiling, type ProfileFlags } from "./profile.js";
 import { recordCommand, replayCommand, type RecordFlags, type ReplayFlags } from "./record.js";
 import { Session, type SessionResult } from "./session.js";
 import { writeSymbols } from "./symbols.js";
@@ -102,6 +104,25 @@ export async function main(argv: readonly string[]): Promise<number> {
         ? flags
         : { ...flags, ramdisk: guest.ramdisk, cmdline: `${flags.cmdline ?? DEBIAN_CMDLINE}${run}` };
     status = await runPlans(await plansFrom([guest.kernel], { ...given, name: given.name ?? guest.name }), given);
+  });
+
+  machineOptions(
+    program
+      .command("profile")
+      .description("run, and say where the time went: by part of the engine, by exit, by symbol of the guest")
+      .argument("<file...>", "configurations or kernels; key=value after a configuration overrides it")
+      .option("-o, --output <file>", "the flame graph: .svg, .json (speedscope) or collapsed stacks", "profile.svg")
+      .option("--top <n>", "lines of each list", whole(1, 10000), 30)
+      .option("--interval <n>", "instructions from sample to sample (default 50000)", whole(1000, 1e9))
+      .option("--symbols <file>", "a System.map, or what `nm -n` prints, for kernels without names of their own"),
+  ).action(async (files: string[], flags: MachineFlags & ProfileFlags) => {
+    const plans = await plansFrom(files, flags);
+    const { onMachine, report } = profiling(plans, flags);
+    try {
+      status = await runPlans(plans, flags, onMachine);
+    } finally {
+      report();
+    }
   });
 
   domainOptions(
@@ -227,7 +248,11 @@ function domainName(text: string): string {
 
 // --- domains ----------------------------------------------------------------------------------------------------------------------
 
-async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Promise<number> {
+async function runPlans(
+  plans: readonly DomainPlan[],
+  flags: MachineFlags,
+  onMachine?: (machine: Machine) => void,
+): Promise<number> {
   const trace = flags.trace === undefined ? undefined : parseTraceList(flags.trace, flags.traceDomain);
   if (trace === undefined && (flags.traceFile ?? flags.traceDomain) !== undefined) {
     throw new InputError("--trace-file and --trace-domain need --trace");
@@ -253,6 +278,7 @@ async function runPlans(plans: readonly DomainPlan[], flags: MachineFlags): Prom
       stats: flags.stats,
       gdb: flags.gdb,
       gdbWait: flags.gdbWait,
+      onMachine,
     },
     output,
     process.stdin,

@@ -55,6 +55,8 @@ export interface SessionOptions {
   readonly gdb?: number | undefined;
   /** The first domain starts when gdb says so. */
   readonly gdbWait?: boolean | undefined;
+  /** Told of the machine before anything runs on it (a profiler). */
+  readonly onMachine?: ((machine: Machine) => void) | undefined;
 }
 
 export interface DomainResult {
@@ -120,6 +122,7 @@ export class Session {
     input: TerminalInput,
   ) {
     this.machine = makeMachine(plans, options);
+    options.onMachine?.(this.machine);
     this.broadcasts = new Broadcasts(
       this.machine,
       options.broadcasts ?? [],

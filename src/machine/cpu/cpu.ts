@@ -90,7 +90,7 @@ const MAX_BLOCK = 64;
  * Executions after which a block is translated. V8 takes about 30 µs a guest instruction to make good code of a region, in which the
  * interpreter executes some hundreds; between 500 and 5,000 the processor time of a boot is nearly flat.
  */
-const THRESHOLD = 3000;
+const THRESHOLD = 2000;
 /** Entries at one address after which a region is made again with all that it calls in it: only what is really hot is worth it. */
 const AGAIN = 50000;
 /** Hot blocks that are translated together, and slices after which fewer are. */
@@ -106,7 +106,7 @@ export interface CpuOptions {
   engine?: EngineKind;
   /** Entries after which a region is translated again with the functions that it calls; 0 = never. Default 50,000. */
   again?: number;
-  /** Executions after which a block is hot. Default 3,000. */
+  /** Executions after which a block is hot. Default 2,000. */
   threshold?: number;
   /** `run(budget)` retires exactly so many instructions, unless an exit comes first: what replay stands on. Slower. */
   exact?: boolean;

@@ -128,7 +128,7 @@ export function domainInfo(d: Domain, facts: ToolstackFacts): DomainInfo {
     maxKiB: facts.maxKiB,
     targetKiB: facts.targetKiB,
     running,
-    blocked: blocked && !d.shutDown,
+    blocked: blocked && !running && !d.shutDown,
     paused: d.pauseCount > 0,
     shutdown: d.shutDown,
     crashed: d.shutDown && d.shutdownCode === SHUTDOWN_crash,
