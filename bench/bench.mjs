@@ -75,6 +75,18 @@ const note = (kind, work, ms) => (times[kind][work] ??= []).push(ms);
 /** By side: guest time ÷ host time over a round. */
 const clocks = { xenolith: [], qemu: [] };
 
+/** Nothing that was started outlives this. */
+const alive = new Set();
+for (const [signal, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+]) {
+  process.on(signal, () => {
+    for (const m of alive) m.kill();
+    process.exit(status);
+  });
+}
+
 // --- rounds -----------------------------------------------------------------------------------------------------------------------
 
 const begun = performance.now();
@@ -100,6 +112,7 @@ async function round(n) {
     const start = {};
     for (const kind of order) {
       machines[kind] = new BenchMachine(kind, root, kernel, initramfs);
+      alive.add(machines[kind]);
       await attempt(machines, kind, async (m) => {
         await m.boot(2 * workLimit);
         note(kind, POWER_ON.work, m.powerOnMs);
@@ -137,7 +150,8 @@ async function round(n) {
       });
     }
   } finally {
-    for (const m of Object.values(machines)) m.kill();
+    for (const m of alive) m.kill();
+    alive.clear();
   }
 }
 
