@@ -15,7 +15,7 @@ extern const struct kernel kernels[];
 
 /* --- the system --- */
 
-enum { SYS_read = 0, SYS_write = 1, SYS_mmap = 9, SYS_munmap = 11, SYS_pipe = 22, SYS_fork = 57, SYS_exit = 60, SYS_wait4 = 61, SYS_getppid = 110 };
+enum { SYS_read = 0, SYS_write = 1, SYS_mmap = 9, SYS_munmap = 11, SYS_pipe = 22, SYS_fork = 57, SYS_exit = 60, SYS_wait4 = 61, SYS_getppid = 110, SYS_clock_gettime = 228 };
 
 static inline long sys(long n, long a, long b, long c, long d, long e, long f) {
   register long r10 asm("r10") = d, r8 asm("r8") = e, r9 asm("r9") = f;
@@ -89,14 +89,26 @@ static u64 pingpong(u64 n) {
   sys(SYS_wait4, child, 0, 0, 0, 0, 0);
   return (unsigned char)c;
 }
+static u64 clock_ns(void) {
+  long t[2];
+  sys(SYS_clock_gettime, 1, (long)t, 0, 0, 0, 0);
+  return (u64)t[0] * 1000000000ul + (u64)t[1];
+}
+/* What the touches alone took by the guest's clock goes to standard error. */
 static u64 fault(u64 pages) {
   const u64 chunk = 1024;
+  u64 ns = 0;
   for (u64 done = 0; done < pages; done += chunk) {
     char *p = (char *)sys(SYS_mmap, 0, (long)(chunk * 4096), 3, 0x22, -1, 0);
     if ((u64)p > ~4096ul) die("mmap\n");
+    u64 start = clock_ns();
     for (u64 i = 0; i < chunk; i++) p[i * 4096] = 1;
+    ns += clock_ns() - start;
     sys(SYS_munmap, (long)p, (long)(chunk * 4096), 0, 0, 0, 0);
   }
+  char d[24];
+  char *text = digits(d + 24, ns);
+  sys(SYS_write, 2, (long)text, d + 24 - text, 0, 0, 0);
   return pages;
 }
 

@@ -116,14 +116,14 @@ export class BenchMachine {
     const { rest, at } = await end;
     return { guest: Number(rest) * 1000, host: at };
   }
-  /** Do work number n: milliseconds of the host, and a checksum of what it printed. */
+  /** Do work number n: milliseconds of the host, a checksum of what it printed, and what it said on standard error. */
   async work(n, limitMs) {
     const markers = [this.#expect("b", limitMs), this.#expect("e", limitMs), this.#expect("c", limitMs)];
     this.#send(String(n));
     const [b, e, c] = await Promise.all(markers);
     const [sum, ...err] = c.rest.split(" ");
     if (e.rest !== "0") throw new Error(`${this.kind}: status ${e.rest}: ${err.join(" ")}`);
-    return { ms: e.at - b.at, sum };
+    return { ms: e.at - b.at, sum, said: err.join(" ").trim() };
   }
   async quit(limitMs = 10_000) {
     if (this.#gone !== null) return;

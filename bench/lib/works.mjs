@@ -3,19 +3,19 @@
 
 /** The 13 kernels of the engine's design, as arguments of /bench/work: sized for about 0.3 s under QEMU. */
 const KERNELS = [
-  ["alu", "register arithmetic", 12000000],
-  ["memcpy", "copying words and bytes", 15000],
-  ["memchr", "a byte in a string", 12000],
-  ["chase", "pointers in 256 KiB", 12000000],
-  ["far", "pointers in 16 MiB", 1500000],
-  ["fib", "recursive calls", 1200],
-  ["md5", "MD5", 400000],
-  ["qsort", "quicksort with a callback", 1000],
-  ["vm", "a bytecode machine", 20000000],
-  ["lz", "compress and expand", 200],
-  ["sieve", "prime numbers", 500],
-  ["matrix", "a product of integers", 400],
-  ["list", "a list sorted by merging", 150],
+  ["alu", "register arithmetic", 50000000],
+  ["memcpy", "copying words and bytes", 25000],
+  ["memchr", "a byte in a string", 25000],
+  ["chase", "pointers in 256 KiB", 50000000],
+  ["far", "pointers in 16 MiB", 3000000],
+  ["fib", "recursive calls", 1500],
+  ["md5", "MD5", 2000000],
+  ["qsort", "quicksort with a callback", 2000],
+  ["vm", "a bytecode machine", 40000000],
+  ["lz", "compress and expand", 500],
+  ["sieve", "prime numbers", 1200],
+  ["matrix", "a product of integers", 900],
+  ["list", "a list sorted by merging", 400],
 ];
 
 export const POWER_ON = { work: "power-on to user space", target: 1.0 };
@@ -31,7 +31,7 @@ export const WORKS = [
   {
     work: "awk over 20 MiB",
     target: 1.3,
-    run: "awk '{ n += NF; s += \\$2; c[\\$1]++ } END { print n, s, c[\\\"page\\\"] }' /tmp/text",
+    run: "awk '{ n += NF; s += \\$2 } END { print n, s }' /tmp/text",
   },
   { work: "shell loop, 200,000", target: 1.3, run: "i=0; while [ \\$i -lt 200000 ]; do i=\\$((i+1)); done; echo \\$i" },
   {

@@ -292,7 +292,7 @@ export class Profiler {
     const code = this.codeOf(v.domain);
     if (code === null) return ["kernel", `0x${hexVa(cpu.rip)}`];
     const frames = code.orc === null ? [cpu.rip] : unwind(code.orc, this.source(v));
-    return frames.map((va) => frameName(code.symbols.find(va)?.name ?? `0x${hexVa(va)}`)).reverse();
+    return frames.map((va) => frameName(nameOf(code, va))).reverse();
   }
 
   private source(v: Vcpu): StackSource {
@@ -340,5 +340,14 @@ export class Profiler {
   }
 }
 
+/** Where Linux puts its modules (Documentation/x86/x86_64/mm.rst), whose names are not in the image. */
+const MODULES = -0x40000000;
+/** No function is as long: what is farther from the last name belongs to something without one. */
+const LONGEST = 1 << 20;
+function nameOf(code: KernelCode, va: Va): string {
+  const symbol = code.symbols.find(va);
+  if (symbol !== undefined && va - symbol.va < LONGEST) return symbol.name;
+  return va >= MODULES ? "module" : `0x${hexVa(va)}`;
+}
 const hexVa = (va: Va): string =>
   (Math.floor(va / TWO32) >>> 0).toString(16).padStart(8, "0") + (va >>> 0).toString(16).padStart(8, "0");
