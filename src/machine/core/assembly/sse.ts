@@ -3,6 +3,7 @@
  * WebAssembly equivalent. Results go to FPS_RESULT; a status tells whether an unmasked exception was raised (SDM vol. 1, 11.5).
  */
 import { FPS_ARGS, FPS_CR4, FPS_FLAGS, FPS_MXCSR, FPS_RESULT, fpRaise } from "./fpstate";
+import { exact32, exact64, result32, result64 } from "./exact";
 import {
   DE, FINITE, IE, INF, PE, QNAN, R_FINITE, R_INF, R_INVALID, R_ZERO, RZ, SNAN, UE, ZERO,
   aC, aD, aM, aS, aE, bC, bD, compareAB, copyAB, fl, fromInteger, intInexact, intMag, opAdd, opDiv, opMul, opSqrt, pack32, pack64,
@@ -133,17 +134,56 @@ function op64(op: i32, a: u64, b: u64): u64 {
   return k == R_FINITE ? pack64() : specials64(k);
 }
 
+/** Rounding to nearest. */
+// @ts-ignore: decorator
+@inline
+function nearest(): bool {
+  return (load<u32>(FPS_MXCSR) & 0x6000) == 0;
+}
+
 export function sseOp32(op: i32, a: u32, b: u32): i32 {
+  if (nearest() && exact32(op, reinterpret<f32>(a), reinterpret<f32>(b))) {
+    store<f32>(FPS_RESULT, result32);
+    return 0;
+  }
   begin();
   store<u32>(FPS_RESULT, op32(op, a, b));
   return end();
 }
 export function sseOp64(op: i32, a: u64, b: u64): i32 {
+  if (nearest() && exact64(op, reinterpret<f64>(a), reinterpret<f64>(b))) {
+    store<f64>(FPS_RESULT, result64);
+    return 0;
+  }
   begin();
   store<u64>(FPS_RESULT, op64(op, a, b));
   return end();
 }
+/** One lane of an exact packed operation. */
+// @ts-ignore: decorator
+@inline
+function lane32(op: i32, a: f32, b: f32, at: usize): bool {
+  if (!exact32(op, a, b)) return false;
+  store<f32>(FPS_RESULT + at, result32);
+  return true;
+}
+// @ts-ignore: decorator
+@inline
+function lane64(op: i32, a: f64, b: f64, at: usize): bool {
+  if (!exact64(op, a, b)) return false;
+  store<f64>(FPS_RESULT + at, result64);
+  return true;
+}
+
 export function sseOpPs(op: i32, a: v128, b: v128): i32 {
+  if (
+    nearest() && lane32(op, f32x4.extract_lane(a, 0), f32x4.extract_lane(b, 0), 0) &&
+    lane32(op, f32x4.extract_lane(a, 1), f32x4.extract_lane(b, 1), 4) &&
+    lane32(op, f32x4.extract_lane(a, 2), f32x4.extract_lane(b, 2), 8) &&
+    lane32(op, f32x4.extract_lane(a, 3), f32x4.extract_lane(b, 3), 12)
+  ) {
+    return 0;
+  }
   begin();
   store<u32>(FPS_RESULT, op32(op, i32x4.extract_lane(a, 0), i32x4.extract_lane(b, 0)));
   store<u32>(FPS_RESULT, op32(op, i32x4.extract_lane(a, 1), i32x4.extract_lane(b, 1)), 4);
@@ -152,6 +192,12 @@ export function sseOpPs(op: i32, a: v128, b: v128): i32 {
   return end();
 }
 export function sseOpPd(op: i32, a: v128, b: v128): i32 {
+  if (
+    nearest() && lane64(op, f64x2.extract_lane(a, 0), f64x2.extract_lane(b, 0), 0) &&
+    lane64(op, f64x2.extract_lane(a, 1), f64x2.extract_lane(b, 1), 8)
+  ) {
+    return 0;
+  }
   begin();
   store<u64>(FPS_RESULT, op64(op, i64x2.extract_lane(a, 0), i64x2.extract_lane(b, 0)));
   store<u64>(FPS_RESULT, op64(op, i64x2.extract_lane(a, 1), i64x2.extract_lane(b, 1)), 8);
