@@ -19,7 +19,7 @@ const lacking = ["mke2fs", "e2fsck", "debugfs", "qemu-img"].filter((c) => !have(
 if (!haveDebian) lacking.push(".cache/debian");
 const why = lacking.length === 0 ? "" : ` (skipped: no ${lacking.join(", ")})`;
 
-const COPIES = Number(process.env["XENOLITH_KILLS"] ?? 10);
+const COPIES = Number(process.env["XENOLITH_KILLS"] ?? 4);
 const LIMIT = 600_000;
 
 /** Numbered lines, with other work on the disk beside them. */
