@@ -49,6 +49,13 @@ export class Recorder {
     this.running.length = 0;
   }
 
+  /** Time has gone back: nothing was seen yet of what comes from here on. */
+  rewind(now: number): void {
+    while ((this.records.at(-1)?.time ?? -1) >= now) this.records.pop();
+    this.turnsDone = this.turnsDone.filter((t) => t.to < now);
+    this.running.length = 0;
+  }
+
   private take(r: TraceRecord): void {
     const seq = this.first + this.records.push(r);
     if (this.records.length >= RECORDS * 2) {

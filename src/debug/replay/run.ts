@@ -37,7 +37,11 @@ class OutputHash {
 export class ExactRun {
   /** What a domain printed. */
   onOutput: (domain: number, bytes: Uint8Array) => void = () => {};
+  /** What a domain said, by its console or (a line) by Xen's. */
+  onSaid: (domid: number, text: Uint8Array | string) => void = () => {};
   readonly hashes: OutputHash[] = [];
+  /** How often anything was said so far: part of the run, so that a reader can tell what belongs to an instant. */
+  readonly said = { count: 0 };
 
   private constructor(
     readonly machine: Machine,
@@ -52,7 +56,13 @@ export class ExactRun {
       d.console.onOutput = (bytes) => {
         hash.add(bytes);
         this.onOutput(i, bytes);
+        this.onSaid(d.domain.domid, bytes);
+        this.said.count++;
       };
+    });
+    machine.xen.console.onLine((line, domid) => {
+      this.onSaid(domid, line);
+      this.said.count++;
     });
   }
 

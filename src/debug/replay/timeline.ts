@@ -34,6 +34,8 @@ export class Timeline {
   /** The furthest position that was reached: output before it has been seen. */
   private reached = 0;
   private going = false;
+  /** It has gone back to a snapshot: what was seen after that instant will be seen again. */
+  onBack: () => void = () => {};
 
   constructor(
     readonly run: ExactRun,
@@ -47,7 +49,7 @@ export class Timeline {
     this.parts = {
       mem: machine.mem,
       cpu: machine.cpu,
-      roots: [machine, run.domains, run.hashes, this.cursor],
+      roots: [machine, run.domains, run.hashes, run.said, this.cursor],
       outside: [machine.xen.trace, ...outside],
     };
     this.xen.onRound = (round) => this.feed(round);
@@ -128,6 +130,7 @@ export class Timeline {
     this.run.domains.forEach((d, i) => {
       d.domain.debug = hooks[i] ?? null;
     });
+    this.onBack();
   }
   /** Position of the last snapshot at or before. */
   snapshotBefore(to: number): number {

@@ -10,6 +10,14 @@ export interface Connection {
 }
 
 export function openWorker(options: Omit<Start["start"], "base">): Connection {
+  return open({ start: { base: document.baseURI, ...options } });
+}
+/** A machine for a recorded run. */
+export function openStudio(): Connection {
+  return open({ studio: { base: document.baseURI } });
+}
+
+function open(first: ToWorker): Connection {
   const worker = new Worker(new URL("../worker/machine-worker.ts", import.meta.url), { type: "module" });
   const post = (m: ToWorker): void => worker.postMessage(m);
   const client = new LabClient(post);
@@ -19,7 +27,7 @@ export function openWorker(options: Omit<Start["start"], "base">): Connection {
   };
   worker.onerror = (e) =>
     client.rpc.closed(`the machine's worker has failed: ${e.message || "it could not be loaded"}`);
-  post({ start: { base: document.baseURI, ...options } });
+  post(first);
   return {
     client,
     close: () => {

@@ -4,6 +4,7 @@ export interface Dropped {
   ramdisk: File | null;
   disk: File | null;
   saved: File[];
+  recordings: File[];
   unknown: File[];
 }
 
@@ -28,15 +29,20 @@ export function isSaved(head: Uint8Array, name: string): boolean {
     starts(head, 0, ...text("Xen saved domain")) || starts(head, 0, ...text("LibxlFmt")) || /\.xensave$/i.test(name)
   );
 }
+/** The first line says so. */
+function isRecording(head: Uint8Array): boolean {
+  return starts(head, 0, ...text('{"type":"xenolith-recording"'));
+}
 function isDisk(head: Uint8Array, name: string): boolean {
   return starts(head, 510, 0x55, 0xaa) || starts(head, 1080, 0x53, 0xef) || /\.(img|raw|iso|ext4)$/i.test(name);
 }
 
 export async function takeFiles(files: readonly File[]): Promise<Dropped> {
-  const out: Dropped = { kernel: null, ramdisk: null, disk: null, saved: [], unknown: [] };
+  const out: Dropped = { kernel: null, ramdisk: null, disk: null, saved: [], recordings: [], unknown: [] };
   for (const f of files) {
     const head = new Uint8Array(await f.slice(0, 2048).arrayBuffer());
     if (isSaved(head, f.name)) out.saved.push(f);
+    else if (isRecording(head)) out.recordings.push(f);
     else if (isRamdisk(head, f.name)) out.ramdisk = f;
     // A kernel for direct boot may carry a boot sector's mark, so this comes before disks.
     else if (isKernel(head)) out.kernel = f;

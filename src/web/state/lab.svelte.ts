@@ -50,6 +50,9 @@ class LabState {
   log = $state.raw<LogView["lines"]>([]);
 
   private connection: Connection | null = null;
+  /** The machine of the page while another one is looked at. */
+  private parked: Connection | null = null;
+  private deaf: (() => void)[] = [];
   private timer: ReturnType<typeof setTimeout> | undefined;
   private lastDomid = 0;
   private logged = -1;
@@ -84,8 +87,30 @@ class LabState {
     return this.connect(() => openSocket(url));
   }
 
+  /** Another machine for a while; this one goes on behind it. */
+  visit(other: Connection): Promise<void> {
+    if (this.parked === null) {
+      this.parked = this.connection;
+      this.connection = null;
+    }
+    return this.connect(async () => other);
+  }
+  /** Back to the machine of the page. */
+  comeBack(): Promise<void> {
+    const { parked } = this;
+    this.parked = null;
+    return parked === null ? this.startWorker() : this.connect(async () => parked);
+  }
+  /** Time went back: what was kept of the machine's words is not said yet. */
+  rewound(): void {
+    this.log = [];
+    this.logged = -1;
+    void this.refresh();
+  }
+
   private async connect(open: () => Promise<Connection>): Promise<void> {
     clearTimeout(this.timer);
+    for (const stop of this.deaf.splice(0)) stop();
     this.connection?.close();
     this.connection = null;
     for (const s of this.sessions) s.dispose();
@@ -102,12 +127,14 @@ class LabState {
       const connection = await open();
       this.connection = connection;
       const { client } = connection;
-      client.rpc.on("closed", (why) => {
-        if (this.connection !== connection) return;
-        this.status = "lost";
-        this.why = String(why);
-      });
-      client.host.onEvent((e) => this.onEvent(e));
+      this.deaf = [
+        client.rpc.on("closed", (why) => {
+          if (this.connection !== connection) return;
+          this.status = "lost";
+          this.why = String(why);
+        }),
+        client.host.onEvent((e) => this.onEvent(e)),
+      ];
       this.environment = (await client.extraCall("environment")) as Environment;
       this.status = "ready";
       await this.poll();

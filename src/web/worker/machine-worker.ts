@@ -1,6 +1,8 @@
-/** The worker of the page: a machine, its host and its inspector. The page has no machine code at all. */
+/** The worker of the page: a machine, its host and its inspector; or a recorded run. The page has no machine code at all. */
 import { version } from "../../../package.json";
+import type { PageSource } from "../../debug/replay/page-source.js";
 import { Inspector } from "../../inspect/inspector.js";
+import { Studio, type Move } from "../../inspect/studio.js";
 import { serveLab } from "../../inspect/remote/lab.js";
 import type { Message } from "../../inspect/remote/rpc.js";
 import { BrowserPlatform } from "../../sys/browser/host-platform.js";
@@ -8,7 +10,7 @@ import { realClock, runMachine } from "../../sys/browser/index.js";
 import { VirtualFiles } from "../../sys/browser/virtual-files.js";
 import { Host } from "../../toolstack/host/host.js";
 import { Machine } from "../../toolstack/machine.js";
-import type { Environment, FromWorker, Start, ToWorker } from "./protocol.js";
+import type { Environment, FromWorker, Start, StartStudio, ToWorker } from "./protocol.js";
 
 const images = import.meta.glob<string>("../../../guests/images/*.elf", {
   eager: true,
@@ -81,10 +83,7 @@ function start(options: Start["start"]): (m: Message) => void {
     },
     {
       wake: () => run.wake(),
-      later: (fn, ms) => {
-        const id = setTimeout(fn, ms);
-        return () => clearTimeout(id);
-      },
+      later,
     },
   );
   const extra = {
@@ -108,11 +107,60 @@ function start(options: Start["start"]): (m: Message) => void {
   };
 }
 
+const later = (fn: () => void, ms: number): (() => void) => {
+  const id = setTimeout(fn, ms);
+  return () => clearTimeout(id);
+};
+
+function startStudio(options: StartStudio["studio"]): (m: Message) => void {
+  const files = new VirtualFiles(urls(options.base));
+  const { port1, port2 } = new MessageChannel();
+  const waiting: (() => void)[] = [];
+  port1.onmessage = () => waiting.shift()?.();
+  const studio = new Studio({
+    version,
+    read: (name) => files.bytes(name),
+    // Only secure contexts can hash; the size is compared in any case.
+    sha256: async (bytes) => {
+      if (!globalThis.isSecureContext) return "";
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new Uint8Array(bytes)));
+      return [...digest].map((b) => b.toString(16).padStart(2, "0")).join("");
+    },
+    turn: () =>
+      new Promise((done) => {
+        waiting.push(done);
+        port2.postMessage(0);
+      }),
+    sleep: (ms) => new Promise((done) => setTimeout(done, ms)),
+    inspect: { later },
+  });
+  const extra = {
+    environment: async (): Promise<Environment> => ({
+      kind: "page",
+      guests: GUESTS,
+      files: "",
+      debian: await debianAt(options.base),
+      memoryMiB: 0,
+      isolated: scope.crossOriginIsolated,
+      title: "a recorded run",
+    }),
+    putFile: (name: string, content: Blob) => files.put(name, content),
+    record: (source: PageSource) => studio.record(source),
+    stop: () => studio.stop(),
+    file: () => studio.file(),
+    open: (content: string) => studio.openFile(content),
+    move: (move: Move) => studio.move(move),
+    status: () => studio.status(),
+  };
+  const { rpc } = serveLab({ host: studio.host, inspect: studio.inspect, extra }, (m) => scope.postMessage(m));
+  return (m) => rpc.receive(m);
+}
+
 let receive: ((m: Message) => void) | null = null;
 scope.onmessage = ({ data }) => {
-  if (!("start" in data)) return receive?.(data);
+  if (!("start" in data || "studio" in data)) return receive?.(data);
   try {
-    receive = start(data.start);
+    receive = "start" in data ? start(data.start) : startStudio(data.studio);
   } catch (e) {
     scope.postMessage({ failed: e instanceof Error ? e.message : String(e) });
   }

@@ -11,7 +11,11 @@ export interface Start {
     readonly scheduler: string;
   };
 }
-export type ToWorker = Start | Message;
+/** In its place: no machine yet, but one whose runs are recorded and replayed (inspect/studio.ts). */
+export interface StartStudio {
+  readonly studio: { readonly base: string };
+}
+export type ToWorker = Start | StartStudio | Message;
 /** The machine stopped for a mistake of its own: nothing more will come. */
 export interface Failed {
   readonly failed: string;
