@@ -215,6 +215,17 @@ describe("xenolith record, xenolith replay", { timeout: LIMIT }, () => {
     expect(other.status).toBe(2);
   });
 
+  it("a recording of a page is refused in words: its files are the page's", async () => {
+    const file = join(dir, "page.xrec");
+    writeFileSync(
+      file,
+      `${JSON.stringify({ type: "xenolith-recording", format: 1, domains: ["a"], source: { page: true } })}\n`,
+    );
+    const refused = await runCli(["replay", file]);
+    expect(refused.stderr).toContain("made by a page: drop it there");
+    expect(refused.status).toBe(2);
+  });
+
   it.skipIf(!gdb)(`gdb goes backwards: reverse-stepi, reverse-continue, to the beginning${noGdb}`, async () => {
     const file = join(dir, "traps.xrec");
     await runCli(["record", "-o", file, image("traps")]);

@@ -12,6 +12,7 @@ import {
   type RecordedFile,
   type Recording,
 } from "../debug/replay/recording.js";
+import { isPageSource } from "../debug/replay/page-source.js";
 import { ReplayDebugger } from "../debug/replay/replay-debugger.js";
 import { ExactRun, Recorder } from "../debug/replay/run.js";
 import { serialImage } from "../debug/replay/serial-image.js";
@@ -203,6 +204,7 @@ async function readRecording(file: string): Promise<Recording> {
 export async function replayCommand(file: string, flags: ReplayFlags, version: string): Promise<number> {
   const recording = await readRecording(file);
   const { begin } = recording;
+  if (isPageSource(begin.source)) throw new InputError(`${file}: made by a page: drop it there (xenolith web)`);
   const source = begin.source as Source;
   const output = new Output(flags.json ? process.stderr : process.stdout, process.stderr);
   if (begin.version !== version)
