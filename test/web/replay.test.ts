@@ -1,12 +1,15 @@
 // A run recorded in the page, replayed there, and gone through backwards.
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Page } from "playwright-core";
 import { parseRecording } from "../../src/debug/replay/recording.js";
 import type { WebServer } from "../../src/cli/web.js";
-import { haveDebian } from "../cli-helper.js";
+import { haveDebian, image } from "../cli-helper.js";
 import {
   dropFile,
+  dropFiles,
   haveChromium,
   openPage,
   ready,
@@ -173,8 +176,42 @@ describe.skipIf(!haveChromium)("record and replay in the page (needs the package
     await dropFile(page, "cli.xrec", content.replace(JSON.stringify(source), '{"cwd":"/","words":["x"],"flags":{}}'));
     await page.waitForSelector('[role="status"]:has-text("made on the command line")');
     await dropFile(page, "none.xrec", content.replaceAll("guests/console-echo.elf", "files/of-mine.elf"));
-    await page.waitForSelector('[role="status"]:has-text("drop it on the page first")');
+    await page.waitForSelector(
+      '[role="status"]:has-text("of-mine.elf is needed: drop it together with the recording")',
+    );
     await ready(page);
+  }, 120_000);
+
+  test("a kernel of one's own is recorded, and replayed in a new page when both are dropped together", async () => {
+    const { page } = lab;
+    const folder = mkdtempSync(join(tmpdir(), "xenolith-own-"));
+    try {
+      const kernel = join(folder, "of-mine.elf");
+      copyFileSync(image("hello"), kernel);
+      await dropFiles(page, [kernel]);
+      await page.waitForSelector('dialog:has-text("of-mine.elf")');
+      await page.check('[data-test="record"]');
+      await page.fill('dialog label:has-text("Memory") input', "16");
+      await page.click('dialog button[type="submit"]');
+      await seen(page, "guest", /PASS: hello/, 20_000);
+      await page.click('[data-test="studio-stop"]');
+      await page.waitForSelector(`${bar}[data-mode="replay"]`);
+      const [download] = await Promise.all([
+        page.waitForEvent("download"),
+        page.click(`${bar} [aria-label="Download the recording"]`),
+      ]);
+      const file = join(folder, "guest.xrec");
+      await download.saveAs(file);
+      await page.reload();
+      await ready(page);
+      await dropFiles(page, [kernel, file]);
+      await page.waitForSelector(`${bar}[data-mode="replay"]`);
+      await go(page, "To the end");
+      await page.waitForSelector('[data-test="exact"]:has-text("replayed exactly")');
+      await seen(page, "guest", /PASS: hello/, 20_000);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   }, 120_000);
 
   test.skipIf(!haveDebian)(

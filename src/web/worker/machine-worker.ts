@@ -8,6 +8,7 @@ import type { Message } from "../../inspect/remote/rpc.js";
 import { BrowserPlatform } from "../../sys/browser/host-platform.js";
 import { realClock, runMachine } from "../../sys/browser/index.js";
 import { VirtualFiles } from "../../sys/browser/virtual-files.js";
+import { HostError } from "../../toolstack/host/api.js";
 import { Host } from "../../toolstack/host/host.js";
 import { Machine } from "../../toolstack/machine.js";
 import type { Environment, FromWorker, Start, StartStudio, ToWorker } from "./protocol.js";
@@ -119,7 +120,10 @@ function startStudio(options: StartStudio["studio"]): (m: Message) => void {
   port1.onmessage = () => waiting.shift()?.();
   const studio = new Studio({
     version,
-    read: (name) => files.bytes(name),
+    read: async (name) => {
+      if (files.has(name)) return files.bytes(name);
+      throw new HostError("invalid", `${name.replace("files/", "")} is needed: drop it together with the recording`);
+    },
     // Only secure contexts can hash; the size is compared in any case.
     sha256: async (bytes) => {
       if (!globalThis.isSecureContext) return "";
