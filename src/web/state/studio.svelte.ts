@@ -15,8 +15,6 @@ export const fileName = (file: File): string => `files/${file.name.replace(/[^\w
 class StudioState {
   on = $state(false);
   status = $state.raw<StudioStatus | null>(null);
-  /** What steps go by. */
-  kind = $state<StepKind>("instruction");
   private connection: Connection | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   /** Dropped files that a recording of this page may need again. */
@@ -112,7 +110,7 @@ class StudioState {
   move(move: Move): Promise<void> {
     return this.ask("move", move);
   }
-  step(by: 1 | -1, kind: StepKind = this.kind): Promise<void> {
+  step(by: 1 | -1, kind: StepKind): Promise<void> {
     return this.move({ step: kind, by });
   }
   toggle(): Promise<void> {
