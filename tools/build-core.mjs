@@ -1,7 +1,7 @@
 // Compiles the AssemblyScript core to WebAssembly and embeds it as a TypeScript module, so that every platform can load it.
 // The memory map of src/machine/layout.ts is handed to AssemblyScript as generated constants: it is written down once.
 import asc from "assemblyscript/asc";
-import { transform } from "esbuild";
+import { build, transform } from "esbuild";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 
 const out = "src/machine/core/generated";
@@ -13,6 +13,26 @@ const layout = await import(`data:text/javascript,${encodeURIComponent(code)}`);
 const lines = ["// Generated from src/machine/layout.ts by tools/build-core.mjs."];
 for (const [name, value] of Object.entries(layout)) lines.push(`export const ${name}: u32 = ${value};`);
 writeFileSync(`${out}/layout.ts`, lines.join("\n") + "\n");
+
+// Of the ABI, what the transitions of PV guests (assembly/pv.ts) go by; members of structures as STRUCTURE_MEMBER.
+const abi = await build({
+  stdin: {
+    contents: `export { iret_context, FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, VGCF_in_syscall } from "./arch_x86_xen.ts";
+      export { vcpu_info, __HYPERVISOR_iret, __HYPERVISOR_set_segment_base, __HYPERVISOR_stack_switch, __HYPERVISOR_xen_version } from "./xen.ts";
+      export { XENVER_version } from "./version.ts";`,
+    resolveDir: "src/abi",
+  },
+  bundle: true,
+  write: false,
+  format: "esm",
+});
+const facts = await import(`data:text/javascript,${encodeURIComponent(abi.outputFiles[0].text)}`);
+const abiLines = ["// Generated from src/abi by tools/build-core.mjs."];
+for (const [name, value] of Object.entries(facts)) {
+  if (typeof value === "number") abiLines.push(`export const ${name}: u32 = ${value};`);
+  else for (const [m, at] of Object.entries(value)) abiLines.push(`export const ${name}_${m}: u32 = ${at};`);
+}
+writeFileSync(`${out}/abi.ts`, abiLines.join("\n") + "\n");
 
 const args = [
   "src/machine/core/assembly/index.ts",

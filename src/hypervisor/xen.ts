@@ -12,7 +12,7 @@ import type { CpuApi } from "../machine/cpu/api.js";
 import { Exit } from "../machine/cpu/exits.js";
 import { CS } from "../machine/cpu/insn.js";
 import type { PhysMem } from "../machine/memory.js";
-import { TSC_AUX } from "../machine/layout.js";
+import { PV_COST, TSC_AUX } from "../machine/layout.js";
 import { XenConsole } from "./console.js";
 import { Counters } from "./counters.js";
 import { Domain } from "./domain.js";
@@ -38,14 +38,15 @@ import { onException, onHlt, onInt, onSyscall, onSysenter } from "./traps/exits.
 import { fault, loadCode, loadSegment } from "./traps/load-segments.js";
 import { reloadSegments } from "./traps/failsafe.js";
 import { injectException } from "./traps/inject.js";
+import { FastTransitions } from "./traps/fast.js";
 import { deliverPending } from "./traps/upcall.js";
 import { Vcpu } from "./vcpu.js";
 
 /** Instructions of one visit when several pCPUs have work (about 50 µs), and when one has. */
 const GRAIN_SHARED = 20_000;
 const GRAIN_ALONE = 200_000;
-/** What one exit counts against the grain. */
-const EXIT_COST = 100;
+/** What one exit counts against the grain, and one transition inside the core. */
+const EXIT_COST = PV_COST;
 /** General protection. */
 const GP = 13;
 /** XEN_LEGACY_MAX_VCPUS: vcpu_info structures in the shared info page. */
@@ -63,6 +64,8 @@ export interface XenOptions {
   readonly guestConsole?: boolean;
   /** The CPU's budgets are exact and time is virtual: host input enters at rounds that are counted, and the machine can stand still anywhere. */
   readonly exact?: boolean;
+  /** Let the core carry out the commonest transitions (traps/fast.ts) where nobody could tell; default: yes. */
+  readonly fastTransitions?: boolean;
   /** Host milliseconds, for the length of a slice. */
   readonly hostNow?: () => number;
 }
@@ -133,6 +136,7 @@ export class Xen {
   private visit: Visit | null = null;
   private thawed = false;
 
+  private readonly fast: FastTransitions;
   private readonly hostNow: () => number;
   private readonly shutdownSinks = new Set<(domain: Domain, code: number) => void>();
   private readonly natives: Domain[] = [];
@@ -157,6 +161,7 @@ export class Xen {
   ) {
     this.hostNow = options.hostNow ?? Date.now;
     this.exact = options.exact ?? false;
+    this.fast = new FastTransitions(this, (options.fastTransitions ?? true) && !this.exact && !clock.virtual);
     this.commandLine = options.commandLine ?? "";
     this.guestConsole = options.guestConsole ?? true;
     this.guest = new GuestAccess(cpu, mem);
@@ -468,7 +473,7 @@ export class Xen {
 
   /** `from`: a turn that was interrupted. */
   private runVcpu(v: Vcpu, pcpu: number, start: number, grain: number, from: Visit | null = null): void {
-    const { cpu, clock, timers, scheduler, counters } = this;
+    const { cpu, clock, timers, scheduler, counters, fast } = this;
     if (from?.middle === false && (scheduler.needsSchedule(pcpu) || this.current !== v || timers.next() < from.end)) {
       return;
     }
@@ -492,7 +497,9 @@ export class Xen {
       middle = false;
       const before = cpu.retired;
       const want = Math.min(left, this.freezeAt - before);
+      if (debug === null) fast.before(v);
       const reason = debug === null ? cpu.run(want) : debug.run(v, want);
+      const transitions = debug === null ? fast.after(v) : 0;
       const n = cpu.retired - before;
       counters.runs++;
       counters.instructions += n;
@@ -505,7 +512,7 @@ export class Xen {
         this.visit = { v, pcpu, start, grain, left, end, middle };
         return;
       }
-      left -= n + EXIT_COST;
+      left -= n + (transitions + 1) * EXIT_COST;
       clock.retire(EXIT_COST);
       switch (reason) {
         case Exit.SYSCALL:

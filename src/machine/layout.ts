@@ -108,6 +108,49 @@ export const EPOCH_UPPER1 = EPOCHS + 8;
 export const RETURNS = 0x2100;
 export const RETURNS_DEPTH = 64;
 
+/**
+ * What the core needs to know of the loaded PV vCPU to carry out its commonest transitions itself (core/assembly/pv.ts). Written before a run and
+ * read back after it by the hypervisor (traps/fast.ts), which owns all of it in between.
+ */
+export const PV = 0x2200;
+/** Not 0: transitions are carried out here. */
+export const PV_ON = PV + 0x00;
+/** Instructions charged to the budget for transitions, since the host side last took them out of its account. */
+export const PV_CHARGED = PV + 0x04;
+/** Where its vcpu_info lies. */
+export const PV_INFO = PV + 0x08;
+/** It has user page tables. */
+export const PV_USER_ROOT = PV + 0x0c;
+/** Where the first page of its GDT lies; 0 = it has none. */
+export const PV_GDT = PV + 0x10;
+/** Do the entries for system calls and page faults mask events? */
+export const PV_SYSCALL_MASKS = PV + 0x14;
+export const PV_FAULT_MASKS = PV + 0x18;
+/** stack_switch: ss (u32), sp (i64). */
+export const PV_KERNEL_SS = PV + 0x1c;
+export const PV_KERNEL_SP = PV + 0x20;
+/** Entry addresses (i64; 0 = none). */
+export const PV_SYSCALL = PV + 0x28;
+export const PV_FAULT = PV + 0x30;
+/** The GS base of the side that does not run (i64 each). */
+export const PV_GS_KERNEL = PV + 0x38;
+export const PV_GS_USER = PV + 0x40;
+/** CR2 of the latest fault that was passed on (i64). */
+export const PV_CR2 = PV + 0x48;
+/** What xen_version answers (u32). */
+export const PV_VERSION = PV + 0x50;
+/** How often each was done in this run (u32 each). */
+export const PV_SYSCALLS = PV + 0x54;
+export const PV_IRETS = PV + 0x58;
+export const PV_STACK_SWITCHES = PV + 0x5c;
+export const PV_SEGMENT_BASES = PV + 0x60;
+export const PV_VERSIONS = PV + 0x64;
+export const PV_FAULTS = PV + 0x68;
+export const PV_SEGMENT_LOADS = PV + 0x6c;
+export const PV_END = PV + 0x70;
+/** What each is charged: as much as an exit to the host side counts against a vCPU's turn. */
+export const PV_COST = 100;
+
 /** AssemblyScript's static data. */
 export const CORE_DATA = 0x3000;
 export const CORE_DATA_END = 0x20000;

@@ -107,6 +107,9 @@ export class PhysMem {
     this.logging = on;
     this.onLogDirty(on);
   }
+  get logsDirty(): boolean {
+    return this.logging;
+  }
   private mark(ram: Mfn): void {
     const w = (DIRTY >>> 2) + (ram >>> 5);
     this.u32[w] = (this.u32[w] as number) | (1 << (ram & 31));

@@ -53,6 +53,8 @@ export interface MachineOptions {
   threshold?: number;
   /** Every budget is kept to the instruction (with a virtual clock only): for record and replay. Slower. */
   exact?: boolean;
+  /** Let the core carry out the commonest transitions of guests by itself (the default), or take the reference's way always. */
+  fastTransitions?: boolean;
   /** The host's sockets, for the NAT (`NodeSockets` of xenolith/node). */
   sockets?: SocketProvider;
 }
@@ -242,6 +244,7 @@ export class Machine {
     });
     this.xen = new Xen(this.mem, this.cpu, this.clock, opts.pcpus ?? 4, {
       ...(opts.scheduler === undefined ? {} : { scheduler: opts.scheduler }),
+      ...(opts.fastTransitions === undefined ? {} : { fastTransitions: opts.fastTransitions }),
       hostNow: () => performance.now(),
       exact: opts.exact ?? false,
     });

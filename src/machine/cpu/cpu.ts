@@ -39,6 +39,7 @@ import {
   MODE_SS32,
   MODE_STEP,
   MXCSR,
+  PV_CHARGED,
   REC_BASE,
   REC_DISP,
   REC_HANDLER,
@@ -398,7 +399,10 @@ export class Cpu implements CpuApi, ModuleHost {
       }
       this.inCore = false;
       let now = this.i32[BUDGET >>> 2] as number;
-      this.retire(this.mark - now);
+      // What transitions of a PV guest were charged is no instruction that retired.
+      const charged = this.u32[PV_CHARGED >>> 2] as number;
+      if (charged !== 0) this.u32[PV_CHARGED >>> 2] = 0;
+      this.retire(this.mark - now - charged);
       left += now;
       let reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
       if (this.stops.hit !== null && reason === Exit.BUDGET) return this.finish(Exit.BREAK, 0, -1);

@@ -240,6 +240,12 @@ function addrW(va: u64): u32 {
   return maddr;
 }
 
+/** Machine address of user-mode data at `va` of `space` if the TLB has it for that access, else 0. */
+export function cached(va: u64, space: u32, write: u32): u32 {
+  const at = slot(va, space, write);
+  return load<u64>(at) == (va & ~0xfff) ? <u32>va + load<u32>(at + 8) : 0;
+}
+
 /** Does [maddr, maddr+size), within one frame, touch decoded code? */
 // @ts-ignore: decorator
 @inline

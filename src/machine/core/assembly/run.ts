@@ -7,10 +7,11 @@
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
   BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
 import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
+import { pvTransition } from "./pv";
 import { TSC_PER_NS } from "./tsc";
 
 /** Nanoseconds since machine start. */
@@ -356,6 +357,12 @@ function runLinked(region: u32, entry: u32): u32 {
 
 /** Run until something needs the host side: EXIT_REASON says what. */
 export function run(): void {
+  do {
+    dispatch();
+  } while (load<u32>(PV_ON) != 0 && !stepping && pvTransition());
+}
+
+function dispatch(): void {
   store<u32>(EXIT_REASON, 0);
   pending = 0;
   weight = 1;
