@@ -128,7 +128,7 @@ export class FastTransitions {
     t.gsUserLo = u32[PV_GS_USER >>> 2] as number;
     t.gsUserHi = u32[(PV_GS_USER >>> 2) + 1] as number;
     t.cr2Lo = u32[PV_CR2 >>> 2] as number;
-    t.cr2Hi = u32[(PV_CR2 >>> 2) + 1] as number;
+    t.cr2Hi = (u32[(PV_CR2 >>> 2) + 1] as number) | 0;
     return n;
   }
 }

@@ -1,0 +1,242 @@
+// What the core does of a PV guest's transitions by itself (traps/fast.ts), against the hypervisor's own way, which is the reference.
+import { afterAll, describe, expect, it } from "vitest";
+import { SHUTDOWN_poweroff } from "../../src/abi/sched.js";
+import { vcpu_info, VMASST_TYPE_architectural_iopl } from "../../src/abi/xen.js";
+import { FastTransitions } from "../../src/hypervisor/traps/fast.js";
+import { onException, onSyscall } from "../../src/hypervisor/traps/exits.js";
+import { KERNEL_MODE, USER_MODE } from "../../src/hypervisor/traps/mode.js";
+import { FLAT_CODE64, FLAT_DATA, setFlatKernel } from "../../src/hypervisor/traps/segments.js";
+import { Exit } from "../../src/machine/cpu/exits.js";
+import { CS, FS, GS, SS } from "../../src/machine/cpu/insn.js";
+import { BUDGET, CODE_PAGE, CPU, EXIT_REASON, PV_ON, SHADOW } from "../../src/machine/layout.js";
+import { guestFile, Host, missing, TEST_LIMIT } from "./harness.js";
+
+const GUESTS = [
+  "hello",
+  "hello-legacy",
+  "shared-info",
+  "grants",
+  "events",
+  "memory",
+  "time",
+  "sched",
+  "traps",
+] as const;
+const noGuests = missing(...GUESTS.map((name) => guestFile(name)));
+
+/** What a guest says, without what it measured. */
+const said = (log: string): string => log.replace(/0x[0-9a-f]+|\d+(\.\d+)?/g, "N");
+
+describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { timeout: TEST_LIMIT }, () => {
+  it.each(GUESTS)("%s ends and speaks as with the reference", async (name) => {
+    const logs: string[] = [];
+    const counts: number[][] = [];
+    for (const fastTransitions of [true, false]) {
+      const host = new Host({ memoryMiB: 64, fastTransitions });
+      const guest = await host.guest(name, { vcpus: 2 });
+      expect(await guest.end()).toBe(SHUTDOWN_poweroff);
+      expect(guest.log).toContain(`PASS: ${name}`);
+      logs.push(said(guest.log));
+      const c = host.machine.xen.counters;
+      counts.push([c.syscalls, c.pageFaults]);
+      await host.close();
+    }
+    expect(logs[0]).toBe(logs[1]);
+    expect(counts[0]).toEqual(counts[1]);
+  });
+
+  describe("random transitions leave the same registers, memory, virtual state and counts", () => {
+    const host = new Host({ memoryMiB: 64, engine: "interpreter" });
+    afterAll(() => host.close());
+    it.each(["system calls", "irets", "hypercalls", "page faults"] as const)("%s", async (kind) => {
+      const guest = await host.guest("hello");
+      const { xen, cpu, mem } = host.machine;
+      const { domain } = guest.running;
+      const v = domain.vcpus[0];
+      if (v === undefined) throw new Error("no vCPU");
+      let seed = 1 + kind.length;
+      const rnd = (n: number): number => {
+        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+        return Math.floor((seed / 4294967296) * n);
+      };
+      const pick = <T>(...of: readonly T[]): T => of[rnd(of.length)] as T;
+      const any32 = (): number => (rnd(65536) << 16) | rnd(65536);
+
+      xen.switchTo(v);
+      expect(v.mm.newUserBaseptr(v.mm.kernelRoot)).toBe(0);
+      const { userRoot } = v.mm;
+      let crashed = "";
+      domain.crash = (why: string): void => {
+        crashed = why;
+      };
+      // Above the boot stack there are free pages; below it are page tables, which are read-only.
+      const stack = cpu.regVa(4) - (cpu.regVa(4) & 4095);
+      const code = stack + 0x2000;
+      const data = stack + 0x3000;
+      const at = (va: number): number => {
+        const ma = cpu.peek(0, va);
+        if (ma < 0) throw new Error("the guest's free pages are not where they were thought to be");
+        return ma;
+      };
+      [0x0f, 0x05].forEach((b, i) => {
+        mem.w8(at(code) + i, b);
+      });
+      [0x48, 0x8b, 0x03].forEach((b, i) => {
+        mem.w8(at(code) + 16 + i, b);
+      });
+      [0x48, 0x89, 0x03].forEach((b, i) => {
+        mem.w8(at(code) + 32 + i, b);
+      });
+      const info = v.events.infoMaddr;
+      const gdt = at(data + 0x2000);
+      const pages = [at(data), at(data + 0x1000), gdt, info - (info & 4095)];
+      v.mm.gdtFrames[0] = gdt / 4096;
+
+      const fast = new FastTransitions(xen, true);
+      const ctx = cpu.newContext();
+      const state = (): unknown => {
+        cpu.save(ctx);
+        const bytes = ctx.bytes.slice();
+        // What is no part of the guest's state: budget, exit record, the interpreter's page.
+        bytes.fill(0, CODE_PAGE - CPU, SHADOW - CPU);
+        expect(BUDGET > CODE_PAGE && EXIT_REASON > BUDGET).toBe(true);
+        const { address: _a, flags: _f, cs: _c, ...traps } = v.traps;
+        return {
+          bytes: Buffer.from(bytes).toString("hex"),
+          memory: pages.map((p) => Buffer.from(mem.u8.subarray(p, p + 4096)).toString("base64")),
+          traps,
+          kernel: v.kernelMode,
+          crashed,
+        };
+      };
+      let taken = 0;
+      const cases = 4000;
+      for (let n = 0; n < cases; n++) {
+        crashed = "";
+        const user = kind === "system calls" || (kind === "page faults" && rnd(2) === 0);
+        cpu.rflags = 2;
+        v.kernelMode = !user;
+        cpu.setMode(user ? USER_MODE : KERNEL_MODE);
+        for (let r = 0; r < 16; r++) cpu.setReg(r, any32() >>> 0, any32() >>> 0);
+        setFlatKernel(cpu);
+        if (user && rnd(2) === 0) {
+          cpu.setSegment(CS, 0x33, 0, 0xffffffff, FLAT_CODE64);
+          cpu.setSegment(SS, 0x2b, 0, 0xffffffff, FLAT_DATA);
+        }
+        cpu.setSegBase(FS, any32() >>> 0, rnd(1000));
+        cpu.setSegBase(GS, any32() >>> 0, rnd(1000));
+        cpu.rflags = any32() & 0x257ed7 & (rnd(8) === 0 ? -1 : ~0x10000);
+        const t = v.traps;
+        Object.assign(t, {
+          gsKernelLo: any32() >>> 0,
+          gsKernelHi: rnd(1000),
+          gsUserLo: any32() >>> 0,
+          gsUserHi: rnd(1000),
+          iopl: rnd(4),
+          inNmi: rnd(20) === 0,
+          syscallMasks: rnd(2) === 0,
+          syscallCallback: rnd(20) === 0 ? 0 : code + rnd(4096),
+          cr2Lo: any32() >>> 0,
+          cr2Hi: 0,
+        });
+        t.setTrap(14, pick(0, 4), 0xe033, rnd(20) === 0 ? 0 : code + rnd(4096));
+        v.mm.userRoot = rnd(20) === 0 ? 0 : userRoot;
+        domain.vmAssist = rnd(20) === 0 ? 1 << VMASST_TYPE_architectural_iopl : 0;
+        mem.w8(info + vcpu_info.evtchn_upcall_pending, rnd(3) === 0 ? 1 : 0);
+        mem.w8(info + vcpu_info.evtchn_upcall_mask, pick(0, 1, 1, 0, rnd(256)));
+        const lo = (d: number): number => d >>> 0;
+        const hi = (d: number): number => Math.floor(d / 4294967296) >>> 0;
+        const put = (a: number, b: number, c: number): void => {
+          mem.w64(a, b, c);
+        };
+        // Descriptors: mostly Linux's user segments, sometimes others.
+        put(
+          gdt + 0x30,
+          0xffff,
+          rnd(8) === 0 ? pick(0x00affa00, 0x00cffb00, 0x00af7b00, 0x00bffb00, 0x00af9b00) : 0x00affb00,
+        );
+        put(gdt + 0x28, 0xffff, rnd(8) === 0 ? pick(0x00cff200, 0x00cf7300, 0x00cff100, 0x00cf9300) : 0x00cff300);
+        const sp =
+          rnd(20) === 0
+            ? pick(-(2 ** 47) + 0x1000, stack - 0x1000, 0x1000, 2 ** 47 + 64, 0)
+            : data + 0x100 + rnd(0x1e80) - pick(0, 0, rnd(16));
+        const even = rnd(10) === 0 ? sp : sp - (sp & 7);
+        t.kernelSpLo = lo(even);
+        t.kernelSpHi = hi(even);
+        if (!user) cpu.setReg(4, lo(even), hi(even));
+        cpu.rip = code;
+        if (kind === "irets") {
+          const frame = cpu.peek(0, even);
+          if (frame >= 0 && (even & 4095) <= 4096 - 72 && (even & 3) === 0 && even >= data) {
+            const rip = code + rnd(100);
+            put(frame, any32() >>> 0, any32() >>> 0);
+            put(frame + 8, any32() >>> 0, any32() >>> 0);
+            put(frame + 16, any32() >>> 0, any32() >>> 0);
+            put(frame + 24, pick(0, 0, 0x100, any32() >>> 0), 0);
+            put(frame + 32, lo(rip), rnd(10) === 0 ? any32() >>> 0 : hi(rip));
+            put(
+              frame + 40,
+              rnd(10) === 0 ? any32() >>> 0 : pick(0x33, 0x33, 0xe033, 0xe030, 0xe030, 0x23, 0x10),
+              rnd(4),
+            );
+            put(frame + 48, any32() & 0x3f7fd7 & (rnd(8) === 0 ? -1 : ~0x100), 0);
+            put(frame + 56, any32() >>> 0, any32() >>> 0);
+            put(frame + 64, rnd(10) === 0 ? rnd(65536) : pick(0x2b, 0xe02b, 0xe02b, 0x28, 0), 0);
+          }
+          cpu.setReg(0, 23, 0);
+        } else if (kind === "hypercalls") {
+          cpu.setReg(0, pick(3, 25, 25, 17, 17, 50), rnd(20) === 0 ? 1 : 0);
+          cpu.setReg(7, pick(0, 0, 1, 2, 3, any32() >>> 0), pick(0, 0, 7));
+          if (rnd(4) !== 0) cpu.setReg(6, any32() >>> 0, pick(0, 0x7fff, 0xffff8000));
+        } else if (kind === "page faults") {
+          cpu.rip = code + pick(16, 32);
+          const va = pick(0x12345678, 0x7fff00001000, stack - 0x1000, -0x7000000000 + 0x123);
+          cpu.setReg(3, lo(va), hi(va));
+        }
+        const before = cpu.newContext();
+        cpu.save(before);
+        const memory = pages.map((p) => mem.u8.slice(p, p + 4096));
+        const saved = { ...t };
+        const wasKernel = v.kernelMode;
+        const run = (withFast: boolean): { after: unknown; counts: string; n: number } => {
+          cpu.load(before);
+          pages.forEach((p, i) => {
+            mem.u8.set(memory[i] as Uint8Array, p);
+          });
+          Object.assign(t, saved);
+          v.kernelMode = wasKernel;
+          crashed = "";
+          const was = JSON.parse(JSON.stringify(xen.counters)) as Record<string, unknown>;
+          const { retired } = cpu;
+          if (withFast) fast.before(v);
+          else mem.u32[PV_ON >>> 2] = 0;
+          const reason = cpu.run(1);
+          const done = withFast ? fast.after(v) : 0;
+          if (done > 0) expect(reason).toBe(Exit.BUDGET);
+          else if (reason === Exit.SYSCALL) onSyscall(v);
+          else if (reason === Exit.EXCEPTION) onException(v);
+          const counts: Record<string, unknown> = { retired: cpu.retired - retired };
+          for (const [k, x] of Object.entries(xen.counters)) {
+            if (typeof x === "number") counts[k] = x - (was[k] as number);
+            else counts[k] = Array.from(x as Float64Array, (y, i) => y - ((was[k] as number[])[i] ?? 0));
+          }
+          return { after: state(), counts: JSON.stringify(counts), n: done };
+        };
+        const slow = run(false);
+        const quick = run(true);
+        expect(quick.after, `case ${n}`).toEqual(slow.after);
+        expect(quick.counts, `case ${n}`).toBe(slow.counts);
+        if (quick.n > 0) {
+          taken++;
+          const word = mem.r16(info);
+          expect(word !== 0 && word < 0x100).toBe(false);
+        }
+      }
+      // It was lent without a reference.
+      v.mm.gdtFrames[0] = -1;
+      // Neither all nor none: both ways were compared.
+      expect(taken).toBeGreaterThan(cases / 10);
+      expect(taken).toBeLessThan(cases);
+    });
+  });
+});
