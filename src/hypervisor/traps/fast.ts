@@ -44,6 +44,9 @@ const COUNTS_END = PV_END >>> 2;
 
 export class FastTransitions {
   private readonly u32: Uint32Array;
+  /** The entries that the core has now. */
+  private syscall: Va = NaN;
+  private handler: Va = NaN;
 
   constructor(
     private readonly xen: Xen,
@@ -83,8 +86,9 @@ export class FastTransitions {
     u32[PV_FAULT_MASKS >>> 2] = t.masksEvents(PF) ? 1 : 0;
     u32[PV_KERNEL_SS >>> 2] = t.kernelSs;
     this.put(PV_KERNEL_SP, t.kernelSpLo, t.kernelSpHi);
-    this.putVa(PV_SYSCALL, t.syscallCallback);
-    this.putVa(PV_FAULT, t.address[PF] as number);
+    if (t.syscallCallback !== this.syscall) this.putVa(PV_SYSCALL, (this.syscall = t.syscallCallback));
+    const handler = t.address[PF] as number;
+    if (handler !== this.handler) this.putVa(PV_FAULT, (this.handler = handler));
     this.put(PV_GS_KERNEL, t.gsKernelLo, t.gsKernelHi);
     this.put(PV_GS_USER, t.gsUserLo, t.gsUserHi);
     this.put(PV_CR2, t.cr2Lo, t.cr2Hi);
@@ -105,7 +109,7 @@ export class FastTransitions {
     const loads = u32[PV_SEGMENT_LOADS >>> 2] as number;
     const n = syscalls + irets + stacks + bases + versions + faults;
     if (n === 0) return 0;
-    u32.fill(0, COUNTS, COUNTS_END);
+    for (let i = COUNTS; i < COUNTS_END; i++) u32[i] = 0;
     const { counters, cpu } = this.xen;
     counters.syscalls += syscalls;
     counters.irets += irets;
