@@ -4,30 +4,30 @@
  */
 import type { Elf } from "../../toolstack/builder/elf.js";
 import type { Va } from "../../machine/cpu/api.js";
-import { readOrc } from "../symbols/orc.js";
+import {
+  IRET_IP,
+  IRET_SP,
+  ORC_BP as BP,
+  ORC_BP_INDIRECT as BP_INDIRECT,
+  ORC_DI as DI,
+  ORC_DX as DX,
+  ORC_PREV_SP as PREV_SP,
+  ORC_R10 as R10,
+  ORC_R13 as R13,
+  ORC_SP as SP,
+  ORC_SP_INDIRECT as SP_INDIRECT,
+  PT_BP,
+  PT_IP,
+  PT_SP,
+  readOrc,
+  TYPE_CALL,
+  TYPE_REGS,
+  TYPE_REGS_PARTIAL,
+} from "../symbols/orc.js";
 
 export type OrcTable = NonNullable<ReturnType<typeof readOrc>>;
 type OrcRow = OrcTable[number];
 
-/** ORC's numbers of base registers. */
-const PREV_SP = 1,
-  DX = 2,
-  DI = 3,
-  BP = 4,
-  SP = 5,
-  R10 = 6,
-  R13 = 7,
-  BP_INDIRECT = 8,
-  SP_INDIRECT = 9;
-const TYPE_CALL = 0,
-  TYPE_REGS = 1,
-  TYPE_REGS_PARTIAL = 2;
-/** Linux's struct pt_regs, and the hardware's part of it alone. */
-const PT_BP = 32,
-  PT_IP = 128,
-  PT_SP = 152,
-  IRET_IP = 0,
-  IRET_SP = 24;
 const MAX_DEPTH = 48;
 
 /** The registers that the table may refer to, and the guest's memory. */

@@ -21,11 +21,17 @@ const RDX = 1,
   RA = 16;
 /** By ORC's number of a base register: undefined, prev_sp, dx, di, bp, sp, r10, r13. */
 const BASE: readonly (number | undefined)[] = [undefined, undefined, RDX, RDI, RBP, RSP, R10, R13];
-const ORC_BP = 4,
-  ORC_PREV_SP = 1,
+/** ORC's numbers of base registers. */
+export const ORC_PREV_SP = 1,
+  ORC_DX = 2,
+  ORC_DI = 3,
+  ORC_BP = 4,
+  ORC_SP = 5,
+  ORC_R10 = 6,
+  ORC_R13 = 7,
   ORC_BP_INDIRECT = 8,
   ORC_SP_INDIRECT = 9;
-const TYPE_CALL = 0,
+export const TYPE_CALL = 0,
   TYPE_REGS = 1,
   TYPE_REGS_PARTIAL = 2;
 /** struct pt_regs (x86-64). */
@@ -33,12 +39,12 @@ const PT_R15 = 0,
   PT_R14 = 8,
   PT_R13 = 16,
   PT_R12 = 24,
-  PT_BP = 32,
-  PT_BX = 40,
+  PT_BX = 40;
+export const PT_BP = 32,
   PT_IP = 128,
   PT_SP = 152;
 /** An interrupt's frame: ip, cs, flags, sp, ss. */
-const IRET_IP = 0,
+export const IRET_IP = 0,
   IRET_SP = 24;
 
 const DW_CFA_advance_loc4 = 0x04,
