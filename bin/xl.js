@@ -1,13 +1,5 @@
 #!/usr/bin/env node
-// Xen's xl: starts what `npm run build` made.
-import { existsSync } from "node:fs";
+// Xen's xl.
+import { start } from "./lib/start.js";
 
-const entry = new URL("../dist/cli/xl/entry.js", import.meta.url);
-if (!existsSync(entry)) {
-  console.error("xl: not built yet: run `npm install && npm run build:lib`, or ./demo");
-  process.exit(70);
-}
-const { main } = await import(entry);
-const status = await main(process.argv.slice(2));
-// Pipes may still hold output; an open stdin must not hold the process.
-process.stdout.write("", () => process.stderr.write("", () => process.exit(status)));
+await start("xl", "dist/cli/xl/entry.js", "dist/bundle/xl.js", (m) => m.main);

@@ -4,10 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { InputError } from "../sys/node/index.js";
-
-const root = fileURLToPath(new URL("../../", import.meta.url));
+import { InputError, packageRoot } from "../sys/node/index.js";
 
 export const DEBIAN_CMDLINE = "console=hvc0";
 
@@ -26,7 +23,7 @@ export interface DebianSystem extends Required<DebianGuest> {
 
 /** Runs a set-up script with its progress on stderr. Null: all is there; else why not. */
 function setUp(name: string): string | null {
-  const script = `${root}tools/${name}.mjs`;
+  const script = `${packageRoot}tools/${name}.mjs`;
   if (!existsSync(script)) return `tools/${name}.mjs is not part of this installation`;
   // Its progress goes to our stderr (descriptor 2), its own last word is read.
   const r = spawnSync(process.execPath, [script], { stdio: ["ignore", 2, "pipe"], encoding: "utf8" });
@@ -52,7 +49,7 @@ function setUpFresh(name: string, say: (line: string) => void): string | null {
 
 /** Finds or builds the disk. What a domain writes to it goes to an overlay beside it: remove that to begin anew. */
 export function prepareDebianSystem(say: (line: string) => void): DebianSystem {
-  const dir = `${root}.cache/debian/disk/`;
+  const dir = `${packageRoot}.cache/debian/disk/`;
   const image = `${dir}debian.img`;
   const why = setUpFresh("setup-debian-disk", say);
   if (!existsSync(image)) throw new InputError(`no Debian disk: ${why ?? "it is missing"}`);
@@ -70,14 +67,14 @@ export function prepareDebianSystem(say: (line: string) => void): DebianSystem {
 
 /** Finds or fetches the guest. */
 export function prepareDebian(generic: boolean, say: (line: string) => void): DebianGuest {
-  const kernel = `${root}.cache/debian/vmlinuz-${generic ? "generic" : "cloud"}`;
-  const ramdisk = `${root}.cache/debian/initramfs.cpio.gz`;
+  const kernel = `${packageRoot}.cache/debian/vmlinuz-${generic ? "generic" : "cloud"}`;
+  const ramdisk = `${packageRoot}.cache/debian/initramfs.cpio.gz`;
   const why = setUpFresh("setup-debian", say);
   if (existsSync(kernel) && existsSync(ramdisk)) {
     if (why !== null) say(`xenolith: Debian's packages could not be looked at (${why}): using those in .cache/debian`);
     return { name: "debian", kernel, ramdisk };
   }
-  const own = `${root}guests/images/hello.elf`;
+  const own = `${packageRoot}guests/images/hello.elf`;
   if (!existsSync(own)) throw new InputError(`no Debian guest: ${why ?? "its files are missing"}`);
   say(`xenolith: no Debian guest here: ${why ?? "its files are missing"}`);
   say("xenolith: running one of the project's own guests, guests/images/hello.elf, in its place");

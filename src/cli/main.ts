@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { schedulers } from "../hypervisor/scheduler/index.js";
 import { VirtualClock } from "../machine/clock.js";
 import type { EngineKind } from "../machine/cpu/cpu.js";
-import { engineFlags, InputError, realClock, type DomainPlan } from "../sys/node/index.js";
+import { engineFlags, InputError, packageRoot, realClock, type DomainPlan } from "../sys/node/index.js";
 import { BuildError } from "../toolstack/builder/index.js";
 import { ConfigError } from "../toolstack/config/index.js";
 import type { Machine } from "../toolstack/machine.js";
@@ -49,7 +49,7 @@ interface DebianFlags extends MachineFlags {
 }
 
 const version = (): string => {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const text = readFileSync(`${packageRoot}package.json`, "utf8");
   return (JSON.parse(text) as { version: string }).version;
 };
 

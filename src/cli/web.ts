@@ -1,14 +1,12 @@
 /** `xenolith web`: the lab's pages, Debian's files from the cache, and the way to the host service, on this machine's own address. */
 import { existsSync } from "node:fs";
 import { createServer, type Server } from "node:http";
-import { fileURLToPath } from "node:url";
 import { InvalidArgumentError, type Command } from "commander";
-import { connectHost, InputError } from "../sys/node/index.js";
+import { connectHost, InputError, packageRoot } from "../sys/node/index.js";
 import { serveLabSocket } from "../sys/node/web/lab-socket.js";
 import { serveFile } from "../sys/node/web/static-files.js";
 import { STATUS_OK } from "./status.js";
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
 const DEFAULT_PORT = 8080;
 const SOCKET = "/lab-socket";
 const NAMES = { kernel: "vmlinuz-cloud", ramdisk: "initramfs.cpio.gz" } as const;
@@ -26,10 +24,10 @@ export interface WebServer {
 }
 
 export async function startWeb(options: WebOptions): Promise<WebServer> {
-  const folder = options.folder ?? `${root}dist/web`;
+  const folder = options.folder ?? `${packageRoot}dist/web`;
   const address = options.address ?? "127.0.0.1";
   if (!existsSync(`${folder}/index.html`)) throw new InputError("the lab is not built: npm run build:web");
-  const cache = `${root}.cache/debian/`;
+  const cache = `${packageRoot}.cache/debian/`;
   const debian =
     existsSync(cache + NAMES.kernel) && existsSync(cache + NAMES.ramdisk)
       ? { kernel: `debian/${NAMES.kernel}`, ramdisk: `debian/${NAMES.ramdisk}` }
@@ -48,7 +46,7 @@ export async function startWeb(options: WebOptions): Promise<WebServer> {
   });
   const sockets = serveLabSocket(server, SOCKET, {
     connect: () => connectHost({ autostart: false, onNotice: () => {} }),
-    guests: `${root}guests/images/`,
+    guests: `${packageRoot}guests/images/`,
     debian: debian === null ? null : { kernel: cache + NAMES.kernel, ramdisk: cache + NAMES.ramdisk },
   });
   const port = await listen(server, options.port, address);

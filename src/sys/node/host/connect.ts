@@ -2,12 +2,12 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { fileURLToPath } from "node:url";
 import { HostError } from "../../../toolstack/host/api.js";
 import { hostClient, type HostConnection } from "../../../toolstack/host/client.js";
 import { WIRE_VERSION } from "../../../toolstack/host/wire.js";
 import { linePort, readLines } from "./lines.js";
 import { takeLock } from "./lock.js";
+import { packageRoot } from "../package-root.js";
 import { READY_FD, type Readiness, type ServiceOptions } from "./service.js";
 import { lossLines, statePaths, takeRecord, type StatePaths } from "./state-folder.js";
 
@@ -28,7 +28,7 @@ const START_MS = 30_000;
 /** One that has the folder and does not listen so long may be one that ends. */
 const RETRY_MS = 1000;
 /** The command whose hidden part is the service. */
-const COMMAND = fileURLToPath(new URL("../../../../bin/xenolith.js", import.meta.url));
+const COMMAND = `${packageRoot}bin/xenolith.js`;
 export const SERVICE_COMMAND = "host-service";
 
 export async function connectHost(options: ConnectOptions = {}): Promise<HostConnection> {
