@@ -2,14 +2,7 @@
 import type { Va } from "../machine/cpu/api.js";
 import { InspectError } from "./api.js";
 
-/** 16 digits. */
-export function hex64(lo: number, hi: number): string {
-  return (hi >>> 0).toString(16).padStart(8, "0") + (lo >>> 0).toString(16).padStart(8, "0");
-}
-
-export function hexVa(va: Va): string {
-  return hex64(va >>> 0, Math.floor(va / 4294967296) | 0);
-}
+export { hex64, hexVa } from "../machine/hex.js";
 
 /** A canonical address from text, with or without `0x`. */
 export function parseVa(text: string): Va {

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, sta
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "vite";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { chromium, type BrowserContext, type Page } from "playwright-core";
 import { startWeb, type WebServer } from "../../src/cli/web.js";
 import { root } from "../cli-helper.js";
@@ -95,6 +96,30 @@ export async function openPage(
 
 export async function serveLab(): Promise<WebServer> {
   return startWeb({ port: 0, folder: await buildLab() });
+}
+
+/** In a group of tests: one server, and for each test a page whose errors end it. */
+export function labPerTest(): Pick<Lab, "page"> {
+  let server: WebServer;
+  let lab: Lab;
+  beforeAll(async () => {
+    server = await serveLab();
+  }, 120_000);
+  afterAll(() => server.close());
+  beforeEach(async () => {
+    lab = await openPage(server.url);
+    await ready(lab.page);
+  }, 60_000);
+  afterEach(async () => {
+    const { errors } = lab;
+    await lab.close();
+    expect(errors).toEqual([]);
+  });
+  return {
+    get page() {
+      return lab.page;
+    },
+  };
 }
 
 /** The gallery is there and can be clicked. */

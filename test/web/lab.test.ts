@@ -1,40 +1,12 @@
 // The lab as a person meets it, in Debian's Chromium.
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { WebServer } from "../../src/cli/web.js";
+import { describe, expect, test } from "vitest";
 import { haveDebian } from "../cli-helper.js";
-import {
-  bootDebian,
-  dropFile,
-  haveChromium,
-  openPage,
-  ready,
-  screenOf,
-  seen,
-  serveLab,
-  tile,
-  type,
-  view,
-  type Lab,
-} from "./browser.js";
+import { bootDebian, dropFile, haveChromium, labPerTest, ready, screenOf, seen, tile, type, view } from "./browser.js";
 
 const BOOT_MS = 180_000;
 
 describe.skipIf(!haveChromium)("the lab in a browser (needs the package chromium)", () => {
-  let server: WebServer;
-  let lab: Lab;
-  beforeAll(async () => {
-    server = await serveLab();
-  }, 120_000);
-  afterAll(() => server.close());
-  beforeEach(async () => {
-    lab = await openPage(server.url);
-    await ready(lab.page);
-  }, 60_000);
-  afterEach(async () => {
-    const { errors } = lab;
-    await lab.close();
-    expect(errors).toEqual([]);
-  });
+  const lab = labPerTest();
 
   test("one click boots a guest in under a second", async () => {
     const { page } = lab;

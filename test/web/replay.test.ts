@@ -2,25 +2,11 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { Page } from "playwright-core";
 import { parseRecording } from "../../src/debug/replay/recording.js";
-import type { WebServer } from "../../src/cli/web.js";
 import { haveDebian, image } from "../cli-helper.js";
-import {
-  dropFile,
-  dropFiles,
-  haveChromium,
-  openPage,
-  ready,
-  screenOf,
-  seen,
-  serveLab,
-  tile,
-  type,
-  view,
-  type Lab,
-} from "./browser.js";
+import { dropFile, dropFiles, haveChromium, labPerTest, ready, screenOf, seen, tile, type, view } from "./browser.js";
 
 const bar = 'section[aria-label="Recorded run"]';
 const position = async (page: Page): Promise<number> => Number(await page.getAttribute(bar, "data-position"));
@@ -58,21 +44,7 @@ async function registers(page: Page): Promise<string> {
 }
 
 describe.skipIf(!haveChromium)("record and replay in the page (needs the package chromium)", () => {
-  let server: WebServer;
-  let lab: Lab;
-  beforeAll(async () => {
-    server = await serveLab();
-  }, 120_000);
-  afterAll(() => server.close());
-  beforeEach(async () => {
-    lab = await openPage(server.url);
-    await ready(lab.page);
-  }, 60_000);
-  afterEach(async () => {
-    const { errors } = lab;
-    await lab.close();
-    expect(errors).toEqual([]);
-  });
+  const lab = labPerTest();
 
   test("a recorded run is replayed exactly, goes back by hypercall and by instruction, and forward again to the same instant", async () => {
     const { page } = lab;

@@ -1,7 +1,7 @@
 /** CPU pools. */
 import { basename } from "node:path";
 import { ConfigError, parseXlu, type XluConfig, type XluValue } from "../../toolstack/config/xlu.js";
-import type { PoolInfo } from "../../toolstack/host/api.js";
+import type { HostApi, PoolInfo } from "../../toolstack/host/api.js";
 import { HostError } from "../../toolstack/host/api.js";
 import { readConfig } from "./config-file.js";
 import type { Command, Xl } from "./command.js";
@@ -155,53 +155,51 @@ const rename: Command = {
   },
 };
 
-const cpuAdd: Command = {
-  name: "cpupool-cpu-add",
-  synopsis: "<CPU Pool> <CPU nr>|node:<node nr>",
-  brief: "Put free CPUs into a CPU pool",
-  modifies: true,
-  least: 2,
-  async run(xl: Xl, words: readonly string[]) {
-    const [ref, range] = xl.parse(words).args;
-    const host = await xl.host();
-    const cpus = cpuRange(xl, range, (await host.info()).nrCpus);
-    const pool = await find(xl, ref);
-    try {
-      if (cpus.length === 0) throw new HostError("invalid", "no CPU of this host is meant");
-      await host.poolAddCpus(pool.name, cpus);
-    } catch (e) {
-      if (!(e instanceof HostError)) throw e;
-      xl.libxlError(e.message);
-      xl.err(`some cpus may not have been added to ${ref}`);
-      return FAILURE;
-    }
-    return OK;
-  },
-};
+/** Both words that change what CPUs a pool has. `refused`: what xl prints when it was not, or not wholly, done. */
+function cpuChange(
+  name: string,
+  brief: string,
+  change: (host: HostApi, pool: string, cpus: number[]) => Promise<void>,
+  refused: (ref: string) => string,
+): Command {
+  return {
+    name,
+    synopsis: "<CPU Pool> <CPU nr>|node:<node nr>",
+    brief,
+    modifies: true,
+    least: 2,
+    async run(xl: Xl, words: readonly string[]) {
+      const [ref, range] = xl.parse(words).args;
+      const host = await xl.host();
+      const cpus = cpuRange(xl, range, (await host.info()).nrCpus);
+      const pool = await find(xl, ref);
+      try {
+        if (cpus.length === 0) throw new HostError("invalid", "no CPU of this host is meant");
+        await change(host, pool.name, cpus);
+      } catch (e) {
+        if (!(e instanceof HostError)) throw e;
+        xl.libxlError(e.message);
+        xl.err(refused(ref));
+        return FAILURE;
+      }
+      return OK;
+    },
+  };
+}
 
-const cpuRemove: Command = {
-  name: "cpupool-cpu-remove",
-  synopsis: "<CPU Pool> <CPU nr>|node:<node nr>",
-  brief: "Take CPUs out of a CPU pool",
-  modifies: true,
-  least: 2,
-  async run(xl: Xl, words: readonly string[]) {
-    const [ref, range] = xl.parse(words).args;
-    const host = await xl.host();
-    const cpus = cpuRange(xl, range, (await host.info()).nrCpus);
-    const pool = await find(xl, ref);
-    try {
-      if (cpus.length === 0) throw new HostError("invalid", "no CPU of this host is meant");
-      await host.poolRemoveCpus(pool.name, cpus);
-    } catch (e) {
-      if (!(e instanceof HostError)) throw e;
-      xl.libxlError(e.message);
-      xl.err(`Some cpus may have not or only partially been removed from '${ref}'.`);
-      return FAILURE;
-    }
-    return OK;
-  },
-};
+const cpuAdd = cpuChange(
+  "cpupool-cpu-add",
+  "Put free CPUs into a CPU pool",
+  (host, pool, cpus) => host.poolAddCpus(pool, cpus),
+  (ref) => `some cpus may not have been added to ${ref}`,
+);
+
+const cpuRemove = cpuChange(
+  "cpupool-cpu-remove",
+  "Take CPUs out of a CPU pool",
+  (host, pool, cpus) => host.poolRemoveCpus(pool, cpus),
+  (ref) => `Some cpus may have not or only partially been removed from '${ref}'.`,
+);
 
 const migrate: Command = {
   name: "cpupool-migrate",

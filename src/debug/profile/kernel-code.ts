@@ -4,7 +4,8 @@ import { unwrapBzImage } from "../../toolstack/builder/bzimage.js";
 import { BuildError } from "../../toolstack/builder/index.js";
 import { readKallsyms } from "../symbols/kallsyms.js";
 import { parseSystemMap, SymbolTable } from "../symbols/symbol-table.js";
-import { orcTable, type OrcTable } from "./unwind.js";
+import type { OrcTable } from "./unwind.js";
+import { readOrc } from "../symbols/orc.js";
 
 export interface KernelCode {
   readonly symbols: SymbolTable;
@@ -18,7 +19,7 @@ export function kernelCode(kernel: Uint8Array, map?: string): KernelCode | null 
     const named = map === undefined ? readKallsyms(image) : parseSystemMap(map);
     if (named === null) return null;
     const symbols = new SymbolTable(named);
-    return symbols.size === 0 ? null : { symbols, orc: orcTable(parseElf(image)) };
+    return symbols.size === 0 ? null : { symbols, orc: readOrc(parseElf(image)) };
   } catch (e) {
     // Whoever builds the domain says what is wrong with the image.
     if (e instanceof BuildError) return null;

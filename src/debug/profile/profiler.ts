@@ -13,6 +13,7 @@ import type { Domain } from "../../hypervisor/domain.js";
 import type { Va } from "../../machine/cpu/api.js";
 import { Exit, type ExitReason } from "../../machine/cpu/exits.js";
 import { RBP, RSP } from "../../machine/cpu/insn.js";
+import { hexVa } from "../../machine/hex.js";
 import type { Machine } from "../../toolstack/machine.js";
 import type { KernelCode } from "./kernel-code.js";
 import { unwind, type StackSource } from "./unwind.js";
@@ -349,5 +350,3 @@ function nameOf(code: KernelCode, va: Va): string {
   if (symbol !== undefined && va - symbol.va < LONGEST) return symbol.name;
   return va >= MODULES ? "module" : `0x${hexVa(va)}`;
 }
-const hexVa = (va: Va): string =>
-  (Math.floor(va / TWO32) >>> 0).toString(16).padStart(8, "0") + (va >>> 0).toString(16).padStart(8, "0");

@@ -2,7 +2,6 @@
  * A stopped vCPU's kernel stack by the kernel's own unwind table (ORC, see symbols/orc.ts). Everything read is the guest's: a stack that leads
  * nowhere ends there, it is never followed upwards for more than `MAX_DEPTH` frames and never downwards.
  */
-import type { Elf } from "../../toolstack/builder/elf.js";
 import type { Va } from "../../machine/cpu/api.js";
 import {
   IRET_IP,
@@ -19,7 +18,7 @@ import {
   PT_BP,
   PT_IP,
   PT_SP,
-  readOrc,
+  type readOrc,
   TYPE_CALL,
   TYPE_REGS,
   TYPE_REGS_PARTIAL,
@@ -39,10 +38,6 @@ export interface StackSource {
   register(orc: number): Va;
   /** The 64-bit word at a virtual address, or null where nothing is mapped. */
   read(va: Va): Va | null;
-}
-
-export function orcTable(elf: Elf): OrcTable | null {
-  return readOrc(elf);
 }
 
 function rowAt(table: OrcTable, va: Va): OrcRow | undefined {

@@ -1,4 +1,5 @@
 /** What a kernel knows of its own names: from its image to a file that gdb reads, or to a table that profiles and traces ask. */
+import { hexVa } from "../../machine/hex.js";
 import { unwrapBzImage } from "../../toolstack/builder/bzimage.js";
 import { isElf, parseElf } from "../../toolstack/builder/elf.js";
 import { readKallsyms } from "./kallsyms.js";
@@ -31,5 +32,3 @@ export function gdbSymbolFile(kernel: Uint8Array): Uint8Array | null {
 export function systemMap(symbols: readonly KernelSymbol[]): string {
   return symbols.map((s) => `${hexVa(s.va)} ${s.type} ${s.name}\n`).join("");
 }
-const hexVa = (va: number): string =>
-  (Math.floor(va / 4294967296) >>> 0).toString(16).padStart(8, "0") + (va >>> 0).toString(16).padStart(8, "0");

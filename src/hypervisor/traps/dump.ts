@@ -1,15 +1,8 @@
 /** A vCPU's registers, stack and code bytes as text, for the log of a crash. The vCPU must be the loaded one. */
-import { EXEC, READ, type Va } from "../../machine/cpu/api.js";
+import { EXEC, READ } from "../../machine/cpu/api.js";
+import { hex64, hexVa } from "../../machine/hex.js";
 import { CS, DS, ES, FS, GS, SS } from "../../machine/cpu/insn.js";
 import type { Vcpu } from "../vcpu.js";
-
-export function hex64(lo: number, hi: number): string {
-  return (hi >>> 0).toString(16).padStart(8, "0") + (lo >>> 0).toString(16).padStart(8, "0");
-}
-/** A canonical address as 16 digits. */
-export function hexVa(va: Va): string {
-  return hex64(va >>> 0, Math.floor(va / 4294967296) >>> 0);
-}
 
 const ROWS: readonly (readonly [string, number])[][] = [
   [

@@ -1,29 +1,38 @@
-/** Dark or light: the system's choice, or the person's. */
+/** Dark or light: the person's choice, else the system's. The page begins with it (index.html). */
+type Scheme = "dark" | "light";
 const media = globalThis.matchMedia?.("(prefers-color-scheme: light)");
+const root = document.documentElement;
 
-function stored(): "dark" | "light" | null {
-  const t = document.documentElement.dataset["theme"];
-  return t === "dark" || t === "light" ? t : null;
+function chosen(): boolean {
+  try {
+    return localStorage.getItem("theme") !== null;
+  } catch {
+    return false;
+  }
 }
 
 class Theme {
-  private chosen = $state<"dark" | "light" | null>(stored());
-  private system = $state<"dark" | "light">(media?.matches ? "light" : "dark");
+  private scheme = $state<Scheme>(root.dataset["theme"] === "light" ? "light" : "dark");
 
   constructor() {
-    media?.addEventListener("change", (e) => (this.system = e.matches ? "light" : "dark"));
+    media?.addEventListener("change", (e) => {
+      if (!chosen()) this.set(e.matches ? "light" : "dark");
+    });
   }
-  get now(): "dark" | "light" {
-    return this.chosen ?? this.system;
+  get now(): Scheme {
+    return this.scheme;
   }
   toggle(): void {
-    this.chosen = this.now === "dark" ? "light" : "dark";
-    document.documentElement.dataset["theme"] = this.chosen;
+    this.set(this.scheme === "dark" ? "light" : "dark");
     try {
-      localStorage.setItem("theme", this.chosen);
+      localStorage.setItem("theme", this.scheme);
     } catch {
       // Private mode: it holds for this visit.
     }
+  }
+  private set(scheme: Scheme): void {
+    this.scheme = scheme;
+    root.dataset["theme"] = scheme;
   }
 }
 
@@ -31,5 +40,5 @@ export const theme = new Theme();
 
 /** A colour of app.css, for canvases. */
 export function cssColor(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  return getComputedStyle(root).getPropertyValue(name).trim();
 }
