@@ -11,7 +11,8 @@ const layoutSource = readFileSync("src/machine/layout.ts", "utf8");
 const { code } = await transform(layoutSource, { loader: "ts", format: "esm" });
 const layout = await import(`data:text/javascript,${encodeURIComponent(code)}`);
 const lines = ["// Generated from src/machine/layout.ts by tools/build-core.mjs."];
-for (const [name, value] of Object.entries(layout)) lines.push(`export const ${name}: u32 = ${value};`);
+for (const [name, value] of Object.entries(layout))
+  lines.push(`export const ${name}: ${value < 2 ** 32 ? "u32" : "u64"} = ${value};`);
 writeFileSync(`${out}/layout.ts`, lines.join("\n") + "\n");
 
 // Of the ABI, what the transitions of PV guests (assembly/pv.ts) go by; members of structures as STRUCTURE_MEMBER.

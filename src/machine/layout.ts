@@ -212,9 +212,13 @@ export const BLOCK_ALIASED = 48;
 export const BLOCK_TARGETS = 52;
 export const BLOCK_HEADER = 64;
 
-/** Targets of one indirect branch: target i64, times taken u32, pad u32 each. */
+/**
+ * Targets of one indirect branch: how far from the branch's page i64, times taken u32, number of the page it was taken from u32 each
+ * (TARGET_FOLLOWS: taken from several, so that the target moves along with the branch).
+ */
 export const TARGET_SIZE = 16;
 export const TARGETS_MAX = 16;
+export const TARGET_FOLLOWS = 0xffffffff;
 
 /** A record: handler (table index) u32, offset in page u16, length u8; operand register addresses; address parts; constants. */
 export const REC_HANDLER = 0;
@@ -243,7 +247,7 @@ export const ST_AFTER = 3;
 /** End the block after this instruction and look the next one up. */
 export const ST_END = 4;
 
-/** Region descriptors, indexed by function table index: epoch u32, page count u32, address of {va i64, maddr u32, pad u32} u32. */
+/** Region descriptors, indexed by function table index: epoch u32, page count u32, address of {va i64, maddr u32, pad u32} u32, 1 = it can run elsewhere u32. */
 export const REGIONS = 0xa00000;
 export const REGION_SIZE = 16;
 export const REGIONS_MAX = 65536;
@@ -257,6 +261,18 @@ export const CODE_TLB_ENTRIES = 256;
 export const SHARED = 0xe00000;
 /** Per frame of RAM one bit: written since it was cleared, while that is kept (`PhysMem.logDirty`). */
 export const DIRTY = 0xf00000;
+
+/**
+ * How far from where it was made each region runs in the epoch of its descriptor: i64, by function table index. Regions of user code in this
+ * part of the address space add it to all addresses that they hold, as the same frames of a program or library are mapped elsewhere in
+ * every process; the others (and those entered below or above) run only where they were made.
+ */
+export const REGION_DELTAS = 0xf40000;
+export const MADE_FROM = 2 ** 32;
+export const MOVES_FROM = 2 ** 28;
+export const MOVES_TO = 2 ** 47 - 2 ** 32;
+/** All of such a region, and where its links lead, is at most so far from its first entry: with it in bounds, all are in the same half, and canonical. */
+export const MOVES_REACH = 2 ** 27;
 
 /**
  * Links: where a region's exits to known addresses lead, so that the dispatcher need not look them up. A link holds the epoch that it is

@@ -5,7 +5,7 @@
 import { MNEMONICS } from "../../src/machine/cpu/decode/index.js";
 import { describeCase, difference, reproduction } from "./compare.js";
 import { Batch, type Case, type EngineUnderTest } from "./case.js";
-import { openEngine } from "./engine.js";
+import { openEngine, type EngineName } from "./engine.js";
 import { EXCLUDED, forms, type InstructionSet } from "./encoding.js";
 import { Generator, memoryBase, VARIANTS } from "./generate.js";
 import { openHost, type Host } from "./host.js";
@@ -100,7 +100,7 @@ const USAGE = `usage: node tools/oracle.mjs [options]
   --op NAME       only these mnemonics (comma separated, * at the end as a wildcard)
   --set SET       only integer, x87 or sse (with MMX); or program: short programs
   --bits 64|32    only this code size
-  --engine E      interpreter (default), translator, both or none
+  --engine E      interpreter (default), translator, moved (translated at one address, run at another), both or none
   --variants N    cases of each encoding (default ${VARIANTS})
   --from N        first case (default 0)
   --case N        only case N of the seed (with the same --op, --set, --bits and --variants), with its starting state
@@ -131,11 +131,7 @@ export function main(args: readonly string[], directory: string): number {
   const one = value("case");
   const kind = value("engine") ?? "interpreter";
   const names =
-    kind === "both"
-      ? (["interpreter", "translator"] as const)
-      : kind === "none"
-        ? []
-        : ([kind] as ("interpreter" | "translator")[]);
+    kind === "both" ? (["interpreter", "translator"] as const) : kind === "none" ? [] : ([kind] as EngineName[]);
   const engines = names.map(openEngine);
   const op = value("op")?.split(",");
   const perOp = Number(value("per-op") ?? 3);
@@ -161,7 +157,9 @@ export function main(args: readonly string[], directory: string): number {
       if (one !== undefined) console.log(describeCase(c));
     },
   });
-  for (const e of engines) if (e.translated > 0) console.log(`${e.name}: ${e.translated} cases translated`);
+  for (const e of engines)
+    if (e.translated > 0)
+      console.log(`${e.name}: ${e.translated} cases ${e.name === "moved" ? "entered elsewhere" : "translated"}`);
   const failed = [...tally.failed].sort((a, b) => b[1] - a[1]);
   const total = failed.reduce((n, [, k]) => n + k, 0);
   if (total > 0)

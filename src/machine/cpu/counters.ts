@@ -43,7 +43,7 @@ export const EXITS: readonly string[] = Object.entries(Exit)
   .map(([name]) => name.toLowerCase());
 
 /** What `engineCount` of the core counts, by its argument. */
-const CORE = ["interpreted", "entered", "lookups", "regionChecks", "linked"] as const;
+const CORE = ["interpreted", "entered", "lookups", "regionChecks", "linked", "moved"] as const;
 
 export interface EngineCounters {
   /** Instructions retired, and those of them that were interpreted. */
@@ -55,6 +55,8 @@ export interface EngineCounters {
   /** Look-ups of code past the jump cache, and regions whose mappings were checked anew. */
   readonly lookups: number;
   readonly regionChecks: number;
+  /** Those of them that were found elsewhere than where they were made. */
+  readonly moved: number;
   /** Units of code dropped because their bytes changed. */
   readonly dropped: number;
   /** Bytes of the arena of decoded code in use. */
@@ -74,7 +76,8 @@ export interface Counted {
 }
 
 export function engineCounters(cpu: Counted): EngineCounters {
-  const [interpreted, entered, lookups, regionChecks, linked] = CORE.map((_, i) => cpu.core.engineCount(i)) as [
+  const [interpreted, entered, lookups, regionChecks, linked, moved] = CORE.map((_, i) => cpu.core.engineCount(i)) as [
+    number,
     number,
     number,
     number,
@@ -88,6 +91,7 @@ export function engineCounters(cpu: Counted): EngineCounters {
     linked,
     lookups,
     regionChecks,
+    moved,
     dropped: cpu.cache.invalidations,
     arenaBytes: cpu.cache.used,
     host: { ...cpu.counters, exits: cpu.counters.exits.slice() },

@@ -2,7 +2,8 @@
  * Hot code: takes the blocks that the dispatcher found hot, has regions made of them, and puts them in the function table.
  *
  * A region is entered through the blocks at its entries (BLOCK_REGION, BLOCK_ENTRY, BLOCK_VA); the dispatcher checks that the virtual
- * address is the one it was made for and, once an epoch, that all its pages are still mapped to the same frames.
+ * address is the one it was made for and, once an epoch, that all its pages are still mapped to the same frames. Regions of user code where
+ * position-independent programs and libraries lie may run elsewhere too (REGION_DELTAS): their pages must be there, in the same distances.
  */
 import {
   BLOCK_COUNT,
@@ -19,11 +20,18 @@ import {
   LINK_RETURN_EPOCH,
   LINK_RETURN_MODE,
   LINK_RETURN_VA,
+  MADE_FROM,
+  MODE_BITS_64,
+  MODE_BITS_MASK,
+  MODE_CPL_SHIFT,
   MODE_SPACE,
+  MOVES_TO,
   REGIONS,
   REGIONS_MAX,
+  REGION_DELTAS,
   REGION_SIZE,
   TARGETS_MAX,
+  TARGET_FOLLOWS,
   TARGET_SIZE,
 } from "../layout.js";
 import type { Va } from "./api.js";
@@ -44,6 +52,11 @@ const LINK_STEP = 16;
 const NO_TARGETS: readonly Va[] = [];
 /** A target that an indirect branch takes less often than this share of all is left to the dispatcher. */
 const RARE = 1 / 64;
+/**
+ * Whoever jumps further, from one place only, may have left its program or library for another, which is elsewhere relative to it in
+ * every process: such a target has no place in a region that is to run elsewhere.
+ */
+const NEAR = 32768;
 
 interface Entry {
   slot: number;
@@ -51,8 +64,17 @@ interface Entry {
   va: Va;
 }
 
+/** May a region made at this address run at others? Kernels' code, and programs linked to an address below, never do. */
+function moves(va: Va, mode: number): boolean {
+  const user = ((mode >> MODE_CPL_SHIFT) & 3) === 3;
+  return user && (mode & MODE_BITS_MASK) === MODE_BITS_64 && va >= MADE_FROM && va < MOVES_TO;
+}
+
 interface Made {
   readonly region: Region;
+  readonly slot: number;
+  /** It may run at other addresses. */
+  readonly movable: boolean;
   readonly mode: number;
   readonly again: boolean;
 }
@@ -68,7 +90,7 @@ class LiveRegion implements CodeUnit {
     private readonly owner: RegionCompiler,
     readonly module: { live: number },
     readonly slot: number,
-    readonly entries: readonly { maddr: number; mode: number }[],
+    readonly entries: readonly { va: Va; maddr: number; mode: number }[],
     region: Region,
     readonly mode: number,
     readonly maddr: number,
@@ -127,18 +149,21 @@ export class RegionCompiler {
     return list;
   }
 
-  /** Where the indirect branch at a machine address went, most often first. */
-  private targetsOf(maddr: number): readonly Va[] {
+  /** Where the indirect branch at an address went, most often first; `near`: only what is at the same distance wherever the branch is. */
+  private targetsOf(va: Va, maddr: number, near: boolean): readonly Va[] {
     const list = this.branches.get(maddr);
     if (list === undefined) return NO_TARGETS;
     const { u32, i32 } = this.cpu.mem;
     const found: { va: Va; n: number }[] = [];
+    const page = va - (maddr & 4095);
     let all = 0;
     for (let at = list >>> 2, i = 0; i < TARGETS_MAX; i++, at += TARGET_SIZE >>> 2) {
       const n = u32[at + 2] as number;
       if (n === 0) break;
       all += n;
-      found.push({ va: (i32[at + 1] as number) * TWO32 + (u32[at] as number), n });
+      const distance = (i32[at + 1] as number) * TWO32 + (u32[at] as number);
+      if (near && Math.abs(distance) > NEAR && u32[at + 3] !== TARGET_FOLLOWS) continue;
+      found.push({ va: page + distance, n });
     }
     return found
       .filter((t) => t.n >= all * RARE)
@@ -225,30 +250,43 @@ export class RegionCompiler {
         const old = this.bySlot.get(u32[(block + BLOCK_REGION) >>> 2] as number);
         if (old === undefined || old.again || old.mode !== mode || !old.calls) continue;
         old.again = true;
-        if (this.cpu.codeAddr(old.va) !== old.maddr) continue;
-        const region = translateRegion(this.source(mode), this.cpu.ops, module, old.va, mode, {
-          inlineLimit: Infinity,
-          link: (target, back) => this.link(mode, target, back),
-        });
-        if (region === null) continue;
+        const start = old.va + va - this.word64(block + BLOCK_VA);
+        if (this.cpu.codeAddr(start) !== old.maddr) continue;
+        const m = this.translate(module, start, mode, true);
+        if (typeof m === "string") continue;
         this.stats.again++;
-        made.push({ region, mode, again });
+        made.push(m);
         continue;
       }
       if (made.some((m) => m.region.ranges.some((r) => va >= r.va && va < r.va + r.len))) continue;
       if (this.refused.has(this.key(maddr, mode))) continue;
-      const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode, {
-        link: (target, back) => this.link(mode, target, back),
-      });
-      if (region === null) {
+      const m = this.translate(module, va, mode, false);
+      if (m === "refused") {
         this.refused.add(this.key(maddr, mode));
         this.stats.refused++;
-        continue;
-      }
-      made.push({ region, mode, again });
+      } else if (m !== "full") made.push(m);
     }
     if (made.length > 0) this.build(module, made);
     this.stats.translateMs += this.now() - t0;
+  }
+
+  private translate(module: PendingModule, va: Va, mode: number, again: boolean): Made | "full" | "refused" {
+    const slot = this.takeSlot();
+    if (slot < 0) return "full";
+    const movable = moves(va, mode);
+    const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode, {
+      link: (target, back) => this.link(mode, target, back),
+      ...(movable ? { delta: REGION_DELTAS + slot * 8 } : {}),
+      ...(again ? { inlineLimit: Infinity } : {}),
+    });
+    if (region !== null) return { region, slot, mode, movable, again };
+    this.freeSlots.push(slot);
+    return "refused";
+  }
+
+  /** A virtual address, or a distance between two, in memory. */
+  private word64(at: number): number {
+    return (this.cpu.mem.i32[(at + 4) >>> 2] as number) * TWO32 + (this.cpu.mem.u32[at >>> 2] as number);
   }
 
   private build(module: PendingModule, made: Made[]): void {
@@ -259,10 +297,8 @@ export class RegionCompiler {
     const { exports } = this.cpu.instantiate(bytes);
     const home = { live: 0 };
     made.forEach((m, i) => {
-      const slot = this.takeSlot();
-      if (slot < 0) return;
-      this.cpu.setFunction(slot, exports[`r${i}`]);
-      this.publish(slot, m, home);
+      this.cpu.setFunction(m.slot, exports[`r${i}`]);
+      this.publish(m, home);
     });
     if (home.live > 0 && ++this.modules >= MODULES_MAX) this.full = true;
   }
@@ -277,7 +313,7 @@ export class RegionCompiler {
     return -1;
   }
 
-  private publish(slot: number, { region, mode, again }: Made, home: { live: number }): void {
+  private publish({ region, slot, mode, movable, again }: Made, home: { live: number }): void {
     const { mem, cache } = this.cpu;
     const pages = new Map<Va, number>();
     for (const r of region.ranges) pages.set(r.va - (r.maddr & 4095), r.maddr & ~4095);
@@ -299,7 +335,10 @@ export class RegionCompiler {
     mem.u32[d] = 0;
     mem.u32[d + 1] = pages.size;
     mem.u32[d + 2] = list;
-    const entries: { maddr: number; mode: number }[] = [];
+    mem.u32[d + 3] = movable ? 1 : 0;
+    const delta = (REGION_DELTAS + slot * 8) >>> 2;
+    mem.u32[delta] = mem.u32[delta + 1] = 0;
+    const entries: { va: Va; maddr: number; mode: number }[] = [];
     const replaced: number[] = [];
     region.entries.forEach((va, number) => {
       const maddr = this.cpu.codeAddr(va);
@@ -308,11 +347,11 @@ export class RegionCompiler {
       const was = this.entries.get(this.key(maddr, mode));
       if (was !== undefined && !replaced.includes(was.slot)) replaced.push(was.slot);
       this.entries.set(this.key(maddr, mode), e);
-      entries.push({ maddr, mode });
+      entries.push({ va, maddr, mode });
       const block = cache.find(maddr, mode);
       if (block !== 0) this.install(block, e);
       // The jump cache still leads to the interpreter.
-      this.cpu.core.forgetCode(va | 0, Math.floor(va / TWO32) | 0);
+      this.forgetAt(va);
     });
     for (const old of replaced) this.unlink(old);
     const live = new LiveRegion(this, home, slot, entries, region, mode, this.cpu.codeAddr(region.entries[0] as Va));
@@ -329,12 +368,14 @@ export class RegionCompiler {
   /** The region's bytes changed. It may be on the stack right now: only its ways in are removed. */
   drop(r: LiveRegion): void {
     const u32 = this.cpu.mem.u32;
-    for (const { maddr, mode } of r.entries) {
+    const delta = this.word64(REGION_DELTAS + r.slot * 8);
+    for (const { va, maddr, mode } of r.entries) {
+      // (In the present epoch it ran there only, and entries of older ones are looked at anew.)
+      this.forgetAt(va + delta);
       const key = this.key(maddr, mode);
       const e = this.entries.get(key);
       if (e === undefined || e.slot !== r.slot) continue;
       this.entries.delete(key);
-      this.cpu.core.forgetCode(e.va | 0, Math.floor(e.va / TWO32) | 0);
       const block = this.cpu.cache.find(maddr, mode);
       if (block !== 0 && u32[(block + BLOCK_REGION) >>> 2] === r.slot) u32[(block + BLOCK_REGION) >>> 2] = 0;
     }
@@ -344,6 +385,11 @@ export class RegionCompiler {
     this.freeSlots.push(r.slot);
     this.stats.live--;
     if (--r.module.live === 0) this.modules--;
+  }
+
+  /** Make the jump cache forget an address. */
+  private forgetAt(va: Va): void {
+    this.cpu.core.forgetCode(va | 0, Math.floor(va / TWO32) | 0);
   }
 
   reset(): void {
@@ -397,9 +443,9 @@ export class RegionCompiler {
         const n = block === 0 ? 0 : (cpu.mem.u32[(block + BLOCK_COUNT) >>> 2] as number);
         return n < minCount ? 0 : n;
       },
-      targets: (va) => {
+      targets: (va, near) => {
         const ma = pageOf(va);
-        return ma < 0 ? NO_TARGETS : this.targetsOf(ma);
+        return ma < 0 ? NO_TARGETS : this.targetsOf(va, ma, near);
       },
     };
   }

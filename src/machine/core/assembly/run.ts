@@ -6,9 +6,9 @@
  */
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
-  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT, TARGET_SIZE, TARGETS_MAX,
+  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, MOVES_FROM, MOVES_TO, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
+  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
 import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
 import { pvTransition } from "./pv";
@@ -24,13 +24,14 @@ const HOT_EXIT: u32 = 10;
 const STEP_EXIT: u32 = 11;
 const TF: u32 = 0x100;
 
-/** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked, links followed (in sixty-fours). */
+/** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked, links followed (in sixty-fours), regions found elsewhere than where they were made. */
 let interpreted: f64 = 0;
 let entered: f64 = 0;
 let lookups: f64 = 0;
 let checks: f64 = 0;
+let moved: f64 = 0;
 export function engineCount(what: i32): f64 {
-  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : linked;
+  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : what == 4 ? linked : moved;
 }
 /** Epochs from which on what the jump cache holds is still decoded code; an entry of an older one may lead to something dropped. */
 let floorLower: u32 = 1;
@@ -164,14 +165,18 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
     const old = load<u32>(way, 8);
     const floor = <i64>rip >= 0 ? floorLower : space == 0 ? floorUpper0 : floorUpper1;
     if ((old & 1023) == mode && old >>> 10 >= floor) {
-      store<u32>(way, key, 8);
       const b = load<u32>(way, 12);
       let region = load<u32>(way, 16);
-      if (region == 0) {
-        if (load<u64>(b, BLOCK_VA) == rip) region = load<u32>(b, BLOCK_REGION);
-        store<u32>(way, load<u32>(b, BLOCK_ENTRY), 20);
-      }
-      store<u32>(way, region != 0 && regionValid(region, mode, epochOf(rip, mode)) ? region : 0, 16);
+      // Of one that can run elsewhere, entries of older epochs at other addresses are left behind when it goes: the block knows.
+      if (region == 0 || <i64>rip >= 0) region = enterable(b, rip, mode);
+      else if (!regionValid(region, mode, rip, 0)) region = 0;
+      // (All of it, as a new epoch may have emptied the cache.)
+      store<u64>(way, rip);
+      store<u32>(way, (epochOf(rip, mode) << 10) | mode, 8);
+      store<u32>(way, b, 12);
+      store<u32>(way, region, 16);
+      store<u32>(way, load<u32>(b, BLOCK_ENTRY), 20);
+      store<u32>(way, maddr, 28);
       found = way;
       return b;
     }
@@ -185,6 +190,7 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       if (second == 0) return 0;
       if (second != page2) continue;
     }
+    const region = enterable(b, rip, mode);
     // The older of the two goes; a stale entry for the same address must not stay behind.
     if (load<u64>(at) != rip) {
       memory.copy(at + 32, at, 32);
@@ -196,11 +202,9 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       store<u64>(b, rip, BLOCK_SEEN);
     }
     store<u64>(at, rip);
-    store<u32>(at, key, 8);
+    store<u32>(at, (epochOf(rip, mode) << 10) | mode, 8);
     store<u32>(at, b, 12);
-    const region = load<u32>(b, BLOCK_REGION);
-    const enter = region != 0 && load<u64>(b, BLOCK_VA) == rip && regionValid(region, mode, epochOf(rip, mode));
-    store<u32>(at, enter ? region : 0, 16);
+    store<u32>(at, region, 16);
     store<u32>(at, load<u32>(b, BLOCK_ENTRY), 20);
     store<u32>(at, page2 == 0 ? maddr : 0, 28);
     return b;
@@ -210,19 +214,44 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
   return 0;
 }
 
-/** Are the region's pages mapped as they were when it was made? */
-function regionValid(region: u32, mode: u32, epoch: u32): bool {
+/** The region that the block enters if it is at RIP, or 0. */
+function enterable(b: u32, rip: u64, mode: u32): u32 {
+  const region = load<u32>(b, BLOCK_REGION);
+  if (region == 0) return 0;
+  const delta = rip - load<u64>(b, BLOCK_VA);
+  if (delta != 0 && (rip < MOVES_FROM || rip >= MOVES_TO || load<u32>(REGIONS + region * REGION_SIZE, 12) == 0)) return 0;
+  return regionValid(region, mode, rip, delta) ? region : 0;
+}
+
+/**
+ * Are the region's pages mapped as they were when it was made, `delta` further on?
+ *
+ * In one epoch a region runs at one place only, so that a link that was noted (from it, or to it) is right for as long as it counts: at another
+ * place it begins a new epoch. (Where one begins while a region runs, that region leaves at once and by no link: stores to code, shared pages.)
+ */
+function regionValid(region: u32, mode: u32, rip: u64, delta: u64): bool {
   const d = REGIONS + region * REGION_SIZE;
-  if (load<u32>(d) == epoch) return true;
+  const epoch = epochOf(rip, mode);
+  const known = load<u32>(d) == epoch;
+  const stays = load<u64>(REGION_DELTAS + region * 8) == delta;
+  if (known && stays) return true;
   checks++;
   const n = load<u32>(d, 4);
   let p = load<u32>(d, 8);
   const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
   const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;
   for (let i: u32 = 0; i < n; i++, p += 16) {
-    if (walk(load<u64>(p), 2, space, user, true) != load<u32>(p, 8)) return false;
+    if (walk(load<u64>(p) + delta, 2, space, user, true) != load<u32>(p, 8)) return false;
   }
-  store<u32>(d, epoch);
+  if (!stays) {
+    if (known) {
+      newEpoch(1);
+      pending = 0;
+    }
+    store<u64>(REGION_DELTAS + region * 8, delta);
+  }
+  if (delta != 0) moved++;
+  store<u32>(d, epochOf(rip, mode));
   return true;
 }
 
@@ -270,16 +299,17 @@ export function stopAfterStore(on: bool): void {
   watchHit = on;
 }
 
-/** Remember where an indirect branch went; where there is no more room, the newcomer inherits the place of the rarest (Metwally's "space saving"). */
-function noteTarget(list: u32, rip: u64): void {
+/** Remember how far from its page an indirect branch went; where there is no more room, the newcomer inherits the place of the rarest (Metwally's "space saving"). */
+function noteTarget(list: u32, target: u64, page: u32): void {
   let rarest = list;
   let least: u32 = 0xffffffff;
   const end = list + TARGETS_MAX * TARGET_SIZE;
   for (let at = list; at < end; at += TARGET_SIZE) {
     const n = load<u32>(at, 8);
-    if (n == 0 || load<u64>(at) == rip) {
-      store<u64>(at, rip);
+    if (n == 0 || load<u64>(at) == target) {
+      store<u64>(at, target);
       store<u32>(at, n + 1, 8);
+      if (n == 0 || load<u32>(at, 12) != page) store<u32>(at, n == 0 ? page : TARGET_FOLLOWS, 12);
       return;
     }
     if (n < least) {
@@ -287,8 +317,9 @@ function noteTarget(list: u32, rip: u64): void {
       rarest = at;
     }
   }
-  store<u64>(rarest, rip);
+  store<u64>(rarest, target);
   store<u32>(rarest, least + 1, 8);
+  store<u32>(rarest, page, 12);
 }
 
 /** The link that the region to be entered next is to be noted in; 0 = none. */
@@ -456,7 +487,7 @@ function dispatch(): void {
     if (st == ST_JUMP) {
       store<i32>(BUDGET, budget - done - 1);
       const targets = load<u32>(block, BLOCK_TARGETS);
-      if (targets != 0) noteTarget(targets, load<u64>(RIP));
+      if (targets != 0) noteTarget(targets, load<u64>(RIP) - page, <u32>(page >> 12));
     } else if (st == ST_AT) {
       store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
       const left = load<u32>(EXIT_REASON) != 0;

@@ -32,7 +32,9 @@ export interface Plan {
 /** A longer span is on two pages too often. */
 const MAX_SPAN = 256;
 const MIN_ACCESSES = 2;
+/** Constant addresses, and those relative to RIP, which are elsewhere when the code is. */
 const ABSOLUTE = -1;
+const RELATIVE = -2;
 
 const NO_ACCESS = new Set(["lea", "nop", "invlpg", "prefetch", "prefetchw", "clflush"]);
 const PUSHES = new Set(["push", "push_sreg", "pushf", "call", "call_ind"]);
@@ -56,7 +58,7 @@ export function planAccesses(b: Block, mode: number): (Plan | undefined)[] | und
     if (g) {
       const lo = Math.min(g.lo, offset);
       const hi = Math.max(g.hi, offset + size);
-      const fits = base === ABSOLUTE ? Math.floor(lo / 4096) === Math.floor((hi - 1) / 4096) : hi - lo <= MAX_SPAN;
+      const fits = base < 0 ? Math.floor(lo / 4096) === Math.floor((hi - 1) / 4096) : hi - lo <= MAX_SPAN;
       if (fits) {
         g.lo = lo;
         g.hi = hi;
@@ -82,7 +84,7 @@ export function planAccesses(b: Block, mode: number): (Plan | undefined)[] | und
         const o = ops[k];
         if (o?.kind !== K.MEM || o.size === 0 || o.size > 16) continue;
         const write = shape.stores || (shape.writesOperands & (1 << k)) !== 0;
-        if (x.memBase === BASE_RIP) operand = access(ABSOLUTE, (b.vas[i] as number) + x.len + x.disp, o.size, write);
+        if (x.memBase === BASE_RIP) operand = access(RELATIVE, (b.vas[i] as number) + x.len + x.disp, o.size, write);
         else if (x.memBase >= 0) {
           const r = x.memBase;
           operand = access(root[r] as number, (off[r] as number) + x.disp, o.size, write);

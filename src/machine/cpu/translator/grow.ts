@@ -4,7 +4,7 @@
  * From the entry, first the whole of the function (fallthrough, direct jumps, both sides of conditional ones), then the functions it
  * calls, level by level. Only what the interpreter has seen run is taken: everything else is a cold exit.
  */
-import { MODE_BITS_64, MODE_BITS_MASK } from "../../layout.js";
+import { MODE_BITS_64, MODE_BITS_MASK, MOVES_REACH } from "../../layout.js";
 import type { Va } from "../api.js";
 import type { Insn } from "../insn.js";
 import type { Shape, Shapes } from "./shape.js";
@@ -88,6 +88,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
   const maxInstructions = opts.maxInstructions ?? 3000;
   const maxPages = opts.maxPages ?? 24;
   const inlineLimit = opts.inlineLimit ?? 16;
+  const moves = opts.delta !== undefined;
   const blocks: Block[] = [];
   const at = new Map<Va, Block>();
   /** Which block an instruction start belongs to. */
@@ -102,6 +103,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
   const depthOf = new Map<Va, number>([[entry, 0]]);
   const want = (va: Va, depth: number): void => {
     if (Number.isNaN(va) || depth > MAX_CALL_DEPTH || at.has(va)) return;
+    if (moves && Math.abs(va - entry) >= MOVES_REACH) return;
     if (src.count(va) === 0) return;
     const d = depthOf.get(va);
     if (d !== undefined && d <= depth) return;
@@ -114,7 +116,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
     if (inlineLimit === Infinity) return true;
     if (inlineLimit === 0 || Number.isNaN(callee)) return false;
     let yes = inlined.get(callee);
-    if (yes === undefined) inlined.set(callee, (yes = isSmallLeaf(src, callee, mode, inlineLimit)));
+    if (yes === undefined) inlined.set(callee, (yes = isSmallLeaf(src, callee, mode, inlineLimit, moves)));
     return yes;
   };
 
@@ -219,11 +221,11 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
         case END.INDIRECT_CALL:
           returns.push(va);
           want(va, depth);
-          b.candidates = src.targets(last).slice(0, MAX_TARGETS);
+          b.candidates = src.targets(last, moves).slice(0, MAX_TARGETS);
           for (const t of b.candidates.slice(0, 4)) if (inlines(t)) want(t, depth + 1);
           break;
         case END.INDIRECT_JUMP:
-          b.candidates = src.targets(last).slice(0, MAX_TARGETS);
+          b.candidates = src.targets(last, moves).slice(0, MAX_TARGETS);
           for (const t of b.candidates) want(t, depth);
           break;
         case END.RETURN:
@@ -253,7 +255,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
 }
 
 /** A function of at most `limit` instructions on the paths seen, without calls or indirect jumps. */
-function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number): boolean {
+function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number, near: boolean): boolean {
   const seen = new Set<Va>();
   const work: Va[] = [start];
   let left = limit;
@@ -271,7 +273,7 @@ function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number): b
       if (end === END.BRANCH) work.push(next, relativeTarget(insn, next, mode));
       else if (end === END.JUMP) work.push(relativeTarget(insn, next, mode));
       else if (end === END.INDIRECT_JUMP) {
-        const targets = src.targets(va);
+        const targets = src.targets(va, near);
         if (targets.length === 0) return false;
         work.push(...targets);
       } else if (end !== undefined) return false;

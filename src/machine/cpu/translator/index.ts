@@ -9,13 +9,17 @@ import {
   BUDGET,
   EXIT_REASON,
   GPR,
+  LEFT_CALL,
+  LEFT_LINK,
   LEFT_RETURN,
+  LINK_RETURN_VA,
   MODE_BITS_16,
   MODE_BITS_64,
   MODE_BITS_MASK,
   MODE_BREAK,
   MODE_FLAT,
   MODE_STEP,
+  MOVES_REACH,
   XMM,
 } from "../../layout.js";
 import { Code } from "../../wasm/encoder.js";
@@ -71,7 +75,7 @@ export function translateRegion(
         (b.end === END.CALL && !graph.at.has(b.target)) ||
         (b.end === END.INDIRECT_CALL &&
           b.candidates.length === 0 &&
-          src.targets(b.vas[b.vas.length - 1] as Va).length > 0),
+          src.targets(b.vas[b.vas.length - 1] as Va, opts.delta !== undefined).length > 0),
     ),
   };
 }
@@ -102,6 +106,7 @@ class RegionWriter {
       xmmRegisters(graph.blocks),
       opts.missLeaves ?? false,
       (graph.blocks[0] as Block).va,
+      opts.delta !== undefined,
     );
     const n = graph.blocks.length + 1;
     this.blockLabel = new Int32Array(n);
@@ -141,6 +146,7 @@ class RegionWriter {
     const head = new Code(REGION_TYPE);
     head.setLocal(sem.budget, i32.load(c32(0), BUDGET));
     if (sem.usesFlagOp) head.setLocal(sem.flagOp, c32(-1));
+    if (sem.usesDelta) sem.setDelta(head, this.opts.delta ?? 0);
     for (let i = 0; i < 16; i++) {
       if (sem.gprUsed[i] === 1 || sem.gprDirty[i] === 1) head.setLocal(sem.gprs[i] as number, sem.loadRegister(i));
       if (sem.xmmUsed[i] === 1 || sem.xmmDirty[i] === 1) head.setLocal(sem.xmms[i] as number, sem.loadXmm(i));
@@ -305,8 +311,14 @@ class RegionWriter {
   private edge(b: Block, va: Va, flags: FlagState): void {
     const t = this.inside(b, va);
     this.sem.setState(flags);
-    if (t) this.go(b.index + 1, t.index + 1, flags);
-    else this.sem.leaveTo(va, this.link(b, va));
+    if (t) {
+      this.go(b.index + 1, t.index + 1, flags);
+      return;
+    }
+    const link = this.link(b, va);
+    if (this.opts.delta !== undefined && (link & LEFT_CALL) !== 0)
+      this.code.store(8, c32(link & ~(LEFT_LINK - 1)), this.sem.placed(b.next), LINK_RETURN_VA);
+    this.sem.leaveTo(va, link);
   }
 
   /** The link of an exit to a known address: one for all that lead there. */
@@ -314,6 +326,8 @@ class RegionWriter {
     const make = this.opts.link;
     // Behind what ends a block without being a branch, mode or flags may be others.
     if (!make || b.end === END.OUT) return 0;
+    const { va: entry } = this.graph.blocks[0] as Block;
+    if (this.opts.delta !== undefined && Math.abs(va - entry) >= MOVES_REACH) return 0;
     const call = b.end === END.CALL && va === b.target;
     const known = call ? undefined : this.links.get(va);
     if (known !== undefined) return known;
@@ -394,13 +408,24 @@ class RegionWriter {
       }
       sem.leaveIndirect(target, b.end === END.RETURN && this.opts.link ? LEFT_RETURN : 0);
     };
+    // The candidates are known by where the region was made.
+    let made = target;
+    if (this.opts.delta !== undefined && inside.length > 0) {
+      const l = code.newLocal("i64");
+      code.setLocal(l, sem.unplaced(target));
+      made = local(l, "i64");
+    }
+    const done = (): void => {
+      if (made !== target) code.freeLocal(made.code);
+    };
     if (inside.length <= CHAIN) {
       inside.forEach((va, i) => {
-        code.if(i64.eq(target, c64n(va)), i === inside.length - 1 ? true : undefined);
+        code.if(i64.eq(made, c64n(va)), i === inside.length - 1 ? true : undefined);
         this.edge(b, va, flags);
         code.end();
       });
       out();
+      done();
       return;
     }
     inside.sort((x, y) => x - y);
@@ -408,7 +433,7 @@ class RegionWriter {
     const search = (lo: number, hi: number): void => {
       if (hi - lo <= 2) {
         for (let i = lo; i < hi; i++) {
-          code.if(i64.eq(target, c64n(inside[i] as Va)));
+          code.if(i64.eq(made, c64n(inside[i] as Va)));
           this.edge(b, inside[i] as Va, flags);
           code.end();
         }
@@ -416,7 +441,7 @@ class RegionWriter {
         return;
       }
       const mid = (lo + hi) >> 1;
-      code.if(i64.lt_s(target, c64n(inside[mid] as Va)));
+      code.if(i64.lt_s(made, c64n(inside[mid] as Va)));
       search(lo, mid);
       code.end();
       search(mid, hi);
@@ -424,6 +449,7 @@ class RegionWriter {
     search(0, inside.length);
     code.end();
     out();
+    done();
   }
 }
 

@@ -131,6 +131,9 @@ export class TranslatorSem extends BaseSem {
   exitFlagsLabel = 0;
   /** What the region returns beside whether it leaves the engine; zero but on exits that lead to a known place. */
   readonly left: number;
+  /** How far from where it was made the region runs. */
+  private readonly delta: number;
+  usesDelta = false;
   usesLeft = false;
   usesFlagOp = false;
 
@@ -157,6 +160,7 @@ export class TranslatorSem extends BaseSem {
     xmmNeeded: readonly boolean[],
     private readonly missLeaves: boolean,
     private readonly origin: Va,
+    private readonly moves: boolean,
   ) {
     super(code, mode, helpers);
     for (let i = 0; i < 16; i++) this.gprs.push(code.newLocal("i64"));
@@ -168,7 +172,8 @@ export class TranslatorSem extends BaseSem {
     this.site = code.newLocal("i64");
     this.flagOp = code.newLocal("i32");
     this.left = code.newLocal("i32");
-    this.fixed = this.left;
+    this.delta = code.newLocal("i64");
+    this.fixed = this.delta;
     for (let i = 0; i < 16; i++) this.xmms.push(xmmNeeded[i] ? code.newLocal("v128") : -1);
   }
 
@@ -312,13 +317,28 @@ export class TranslatorSem extends BaseSem {
   }
 
   // ---- addresses ----
+  /** An address that is known relative to the code. */
+  placed(va: Va): Expr {
+    return this.moves ? i64.add(this.deltaLocal(), c64n(va)) : c64n(va);
+  }
+  /** A computed address as it would be where the region was made. */
+  unplaced(e: Expr): Expr {
+    return this.moves ? i64.sub(e, this.deltaLocal()) : e;
+  }
+  private deltaLocal(): Expr {
+    this.usesDelta = true;
+    return local(this.delta, "i64");
+  }
+  setDelta(code: Code, cell: number): void {
+    code.setLocal(this.delta, i64.load(c32(0), cell));
+  }
   override eaOffset(): Expr {
     const x = this.insn;
     const wide = x.asize === 8;
     const base = x.memBase;
     if (base === BASE_RIP) {
       const at = this.next + x.disp;
-      return wide ? c64n(at) : c64(at | 0, 0);
+      return wide ? this.placed(at) : this.moves ? i64.and(this.placed(at), c64(-1, 0)) : c64(at | 0, 0);
     }
     if (wide) {
       let e: Expr | undefined = base >= 0 ? this.gpr(base) : undefined;
@@ -374,7 +394,7 @@ export class TranslatorSem extends BaseSem {
   storeSite(): void {
     const { code } = this;
     const site = local(this.site, "i64");
-    code.store(8, c32(0), i64.add(i64.shr_s(site, c64(SITE_BITS)), c64n(this.origin)), RIP);
+    code.store(8, c32(0), i64.add(i64.shr_s(site, c64(SITE_BITS)), this.placed(this.origin)), RIP);
     const back = i32.and(i32.wrap(site), c32(SITE_UNIT - 1));
     code.store(4, c32(0), i32.add(local(this.budget, "i32"), back), BUDGET);
   }
@@ -382,7 +402,7 @@ export class TranslatorSem extends BaseSem {
     this.leave(this.va, this.remaining);
   }
   override nextRip(): Expr {
-    return c64n(this.next);
+    return this.placed(this.next);
   }
   override jumpRel(): void {
     const target = relativeTarget(this.insn, this.next, this.mode);

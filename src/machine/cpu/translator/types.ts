@@ -11,8 +11,8 @@ export interface CodeSource {
   decodeAt(va: Va): Insn | null;
   /** How often the interpreter entered a block at `va`; 0 = never seen. */
   count(va: Va): number;
-  /** Observed targets of the indirect branch at `va`. */
-  targets(va: Va): readonly Va[];
+  /** Observed targets of the indirect branch at `va`; `near`: only those that are where they are if it is elsewhere. */
+  targets(va: Va, near: boolean): readonly Va[];
 }
 
 export interface CodeRange {
@@ -35,6 +35,11 @@ export interface Region {
 }
 
 export interface TranslateOptions {
+  /**
+   * Address of a cell with how far from `entry` and all else the region runs (i64, a number of pages): what it knows of virtual addresses
+   * moves by that. Default: it runs where it was made.
+   */
+  delta?: number;
   /** A link for an exit to a known address, for a call with its return point; 0 = none (layout.ts, LINKS). Default: exits go through the dispatcher. */
   link?: (target: Va, returnTo: Va | undefined) => number;
   maxBlocks?: number;
