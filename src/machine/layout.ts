@@ -108,6 +108,9 @@ export const EPOCH_UPPER1 = EPOCHS + 8;
 export const RETURNS = 0x2100;
 export const RETURNS_DEPTH = 64;
 
+/** The record at which a run of the fused handlers stopped (u32). */
+export const REC_AT = 0x2090;
+
 /**
  * What the core needs to know of the loaded PV vCPU to carry out its commonest transitions itself (core/assembly/pv.ts). Written before a run and
  * read back after it by the hypervisor (traps/fast.ts), which owns all of it in between.
@@ -246,6 +249,8 @@ export const ST_AT = 2;
 export const ST_AFTER = 3;
 /** End the block after this instruction and look the next one up. */
 export const ST_END = 4;
+/** This record's instruction is for its own handler (interpreter/fused.ts). */
+export const ST_HANDLER = 5;
 
 /** Region descriptors, indexed by function table index: epoch u32, page count u32, address of {va i64, maddr u32, pad u32} u32, 1 = it can run elsewhere u32. */
 export const REGIONS = 0xa00000;

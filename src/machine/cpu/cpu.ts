@@ -76,7 +76,7 @@ import { helperTypes } from "./helpers.js";
 import { type CpuCounters, newCounters } from "./counters.js";
 import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn } from "./insn.js";
 import { HandlerCache, type Handler, type ModuleHost } from "./interpreter/handlers.js";
-import { PREWARM } from "./interpreter/prewarm.js";
+import { PREWARM, type ShapeGroup } from "./interpreter/prewarm.js";
 import { CC_SAME, CC_UNKNOWN, registerAddress } from "./interpreter/sem.js";
 import { opTable } from "./sem/index.js";
 import { linearAddress, systemInstruction } from "./system.js";
@@ -133,6 +133,7 @@ interface Core {
   stopAfterStore(on: boolean): void;
   setExact(margin: number): void;
   inFlightBudget(): number;
+  setFused(fused: number, first: number, count: number): void;
   setHotness(threshold: number, batch: number, again: number): void;
   lastCodeMaddr(): number;
   engineCount(what: number): number;
@@ -270,20 +271,24 @@ export class Cpu implements CpuApi, ModuleHost {
     this.reset();
   }
 
-  /** Make the handlers of the usual instructions in one module, instead of one by one as they are met. */
+  /** Make the handlers of the usual instructions in one module, instead of one by one as they are met; and those of the commonest in one function. */
   private prewarm(): void {
-    const bytes = new Uint8Array(16);
-    for (const group of PREWARM) {
-      for (const item of group.shapes.split(" ")) {
-        const colon = item.indexOf(":");
-        const known = colon < 0 ? CC_UNKNOWN : parseInt(item.slice(colon + 1));
-        const n = (colon < 0 ? item.length : colon) / 2;
-        for (let i = 0; i < n; i++) bytes[i] = parseInt(item.slice(2 * i, 2 * i + 2), 16);
-        const insn = decode(bytes, 0, n, (group.mode & MODE_BITS_MASK) === MODE_BITS_64 ? 64 : 32);
-        if (insn !== null) this.handlers.get(insn, group.mode, known);
-      }
-    }
+    for (const group of PREWARM) if (group.hot) this.makeHandlers(group);
+    const { fused, first, count } = this.handlers.flushFused();
+    this.core.setFused(fused, first, count);
+    for (const group of PREWARM) if (!group.hot) this.makeHandlers(group);
     this.handlers.flush();
+  }
+  private makeHandlers(group: ShapeGroup): void {
+    const bytes = new Uint8Array(16);
+    for (const item of group.shapes.split(" ")) {
+      const colon = item.indexOf(":");
+      const known = colon < 0 ? CC_UNKNOWN : parseInt(item.slice(colon + 1));
+      const n = (colon < 0 ? item.length : colon) / 2;
+      for (let i = 0; i < n; i++) bytes[i] = parseInt(item.slice(2 * i, 2 * i + 2), 16);
+      const insn = decode(bytes, 0, n, (group.mode & MODE_BITS_MASK) === MODE_BITS_64 ? 64 : 32);
+      if (insn !== null) this.handlers.get(insn, group.mode, known);
+    }
   }
 
   private reset(): void {

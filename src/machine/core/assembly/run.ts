@@ -7,8 +7,8 @@
 import {
   BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
   BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, MOVES_FROM, MOVES_TO, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
-  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
+  SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_HANDLER, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
 import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
 import { pvTransition } from "./pv";
@@ -386,6 +386,16 @@ function runLinked(region: u32, entry: u32): u32 {
   return LEAVE;
 }
 
+/** The function that runs the records of `fusedCount` handlers from `fusedFirst` on without a call for each. */
+let fused: u32 = 0;
+let fusedFirst: u32 = 0;
+let fusedCount: u32 = 0;
+export function setFused(at: u32, first: u32, count: u32): void {
+  fused = at;
+  fusedFirst = first;
+  fusedCount = count;
+}
+
 /** Run until something needs the host side: EXIT_REASON says what. */
 export function run(): void {
   do {
@@ -467,13 +477,32 @@ function dispatch(): void {
     store<u64>(CODE_PAGE, page);
     let rec = block + BLOCK_HEADER;
     const n = <i32>load<u32>(block, BLOCK_N);
-    const last = n <= budget ? rec + <u32>n * REC_SIZE : rec + <u32>budget * REC_SIZE;
     const first = rec;
     let st: i32 = ST_NEXT;
-    while (rec != last) {
-      st = call_indirect<i32>(load<u32>(rec), rec);
-      if (st != ST_NEXT) break;
-      rec += REC_SIZE;
+    if (n <= budget) {
+      for (;;) {
+        let handler = load<u32>(rec);
+        if (handler - fusedFirst < fusedCount) {
+          st = call_indirect<i32>(fused, rec);
+          rec = load<u32>(REC_AT);
+          if (st != ST_HANDLER) break;
+          handler = load<u32>(rec);
+        }
+        if (handler == 0) {
+          st = ST_NEXT;
+          break;
+        }
+        st = call_indirect<i32>(handler, rec);
+        if (st != ST_NEXT) break;
+        rec += REC_SIZE;
+      }
+    } else {
+      const last = rec + <u32>budget * REC_SIZE;
+      while (rec != last) {
+        st = call_indirect<i32>(load<u32>(rec), rec);
+        if (st != ST_NEXT) break;
+        rec += REC_SIZE;
+      }
     }
     if (st == ST_NEXT) {
       // Fell through (block end, or budget spent): continue at the record's own address.

@@ -8,6 +8,7 @@ import { ModuleBuilder, type FuncType } from "../../wasm/encoder.js";
 import { K, type Insn } from "../insn.js";
 import type { Helpers } from "../sem/base.js";
 import type { OpTable } from "../sem/context.js";
+import { fuse, type Shape } from "./fused.js";
 import { CC_UNKNOWN, InterpreterSem } from "./sem.js";
 
 const SHAPE_MODE = MODE_BITS_MASK | MODE_SPACE | (3 << MODE_CPL_SHIFT) | MODE_SS32 | MODE_FLAT | MODE_NO_FPU;
@@ -78,7 +79,7 @@ export class HandlerCache {
   private readonly others = new Map<string, Slot>();
   private count = 0;
   /** Handlers to be compiled with the next `flush`. */
-  private pending: { handler: Handler; sem: InterpreterSem }[] = [];
+  private pending: { handler: Handler; sem: InterpreterSem; shape: Shape }[] = [];
   private module: PendingModule | undefined;
   constructor(
     private readonly host: ModuleHost,
@@ -140,14 +141,29 @@ export class HandlerCache {
     const handler: Handler = { index: -1, ccAfter: sem.ccAfter };
     slot.byFlags.set(slot.reads ? known : CC_UNKNOWN, handler);
     this.count++;
-    this.pending.push({ handler, sem });
+    this.pending.push({ handler, sem, shape: { def, mode, insn, staticImm, known } });
     return handler;
   }
 
-  /** Compile what `get` has made since the last time; every handler then has its index. */
-  flush(): void {
+  /**
+   * Compile what `get` has made since the last time as `flush` does, and one function that runs all of them; its index, and that of the first
+   * of its handlers, which stand in a row.
+   */
+  flushFused(): { fused: number; first: number; count: number } {
+    const module = new PendingModule(this.host);
+    const shapes = this.pending.map((p) => p.shape);
+    const first = this.flush();
+    if (shapes.length === 0) return { fused: 0, first: 0, count: 0 };
+    const fused = this.host.allocate(1);
+    module.builder.addFunc(fuse(shapes, first, module), "run");
+    this.host.setFunction(fused, this.host.instantiate(module.builder.finish()).exports.run);
+    return { fused, first, count: shapes.length };
+  }
+
+  /** Compile what `get` has made since the last time; every handler then has its index. The first one's. */
+  flush(): number {
     const module = this.module;
-    if (module === undefined) return;
+    if (module === undefined) return 0;
     const base = this.host.allocate(this.pending.length);
     this.pending.forEach((p, i) => {
       module.builder.addFunc(p.sem.finish(), `h${i}`);
@@ -158,6 +174,7 @@ export class HandlerCache {
     for (let i = 0; i < this.pending.length; i++) this.host.setFunction(base + i, exports[`h${i}`]);
     this.pending = [];
     this.module = undefined;
+    return base;
   }
 }
 

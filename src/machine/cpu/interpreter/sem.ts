@@ -46,7 +46,8 @@ export const CC_SAME = -2;
 
 export class InterpreterSem extends BaseSem {
   protected readonly translateW = "translateW";
-  private status = -1;
+  /** Local of the status after an instruction that goes on; −1: it is ST_NEXT. */
+  protected status = -1;
   /** Did the emitter read the flags? Then the handler depends on the known operation. */
   usedCc = false;
   ccAfter = CC_SAME;
@@ -59,14 +60,23 @@ export class InterpreterSem extends BaseSem {
     private readonly staticImm: boolean,
     /** The flag operation known to be current, or CC_UNKNOWN. */
     private readonly known: number,
+    code: Code = new Code({ params: ["i32"], results: ["i32"] }),
   ) {
-    super(new Code({ params: ["i32"], results: ["i32"] }), mode, helpers);
+    super(code, mode, helpers);
   }
 
   /** Close the handler. */
   finish(): Code {
-    this.code.return(this.status >= 0 ? local(this.status, "i32") : c32(ST_NEXT));
+    this.leave(this.status >= 0 ? local(this.status, "i32") : c32(ST_NEXT));
     return this.code;
+  }
+  /** A local that is ST_NEXT here, and where this code is not reached. */
+  protected statusLocal(): number {
+    return this.code.newLocal("i32");
+  }
+  /** Stop with a status. */
+  protected leave(status: Expr): void {
+    this.code.return(status);
   }
 
   private operand(i: number): Operand {
@@ -220,7 +230,7 @@ export class InterpreterSem extends BaseSem {
   }
   private setRip(e: Expr): void {
     this.code.store(8, ZERO32, e, RIP);
-    this.code.return(c32(ST_JUMP));
+    this.leave(c32(ST_JUMP));
   }
   jumpRel(): void {
     this.setRip(this.relTarget());
@@ -237,10 +247,10 @@ export class InterpreterSem extends BaseSem {
   exit(reason: number, opts: { atNext: boolean; vector?: number; vectorExpr?: Expr }): void {
     this.helperVoid("recordExit", [c32(reason), opts.vectorExpr ?? c32(opts.vector ?? 0)]);
     this.code.store(4, ZERO32, i32.load8_u(REC, REC_LEN), EXIT_LENGTH);
-    this.code.return(c32(opts.atNext ? ST_AFTER : ST_AT));
+    this.leave(c32(opts.atNext ? ST_AFTER : ST_AT));
   }
   endBlock(): void {
-    this.code.return(c32(ST_END));
+    this.leave(c32(ST_END));
   }
   /** No helper sets flags (those that have some to give return an image): what is known about them stays known. */
   stateHelper(name: string, args: readonly Expr[], _regs: readonly number[]): void {
@@ -253,12 +263,10 @@ export class InterpreterSem extends BaseSem {
     this.afterSlowStore();
   }
   protected leaveAt(): void {
-    this.code.return(c32(ST_AT));
+    this.leave(c32(ST_AT));
   }
   protected afterSlowStore(): void {
-    if (this.status < 0) {
-      this.status = this.code.newLocal("i32");
-    }
+    if (this.status < 0) this.status = this.statusLocal();
     this.code.if(i32.load(ZERO32, SMC_PENDING), false);
     this.code.setLocal(this.status, c32(ST_END));
     this.code.end();
