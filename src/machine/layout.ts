@@ -194,26 +194,31 @@ export const RECORDS_END = 0x5000000;
 /** The first byte that a machine frame may use. */
 export const ENGINE_END = RECORDS_END;
 
-/** A decoded block: a header, then one record an instruction, then a sentinel record that continues at the next address. */
+/** A decoded block: a header, then one record an instruction, then a sentinel record that continues at the next address. What each run of it looks at stands first. */
 export const BLOCK_COUNT = 0;
-/** Function table index of the region that this block enters (0 = none) and the entry's number. */
+/** Function table index of the region that this block enters (0 = none); its entry's number is BLOCK_ENTRY. */
 export const BLOCK_REGION = 4;
-export const BLOCK_ENTRY = 8;
-export const BLOCK_N = 12;
-export const BLOCK_MADDR = 16;
-export const BLOCK_MODE = 20;
-/** Machine address of the second page of a block whose one instruction crosses pages, else 0. */
-export const BLOCK_PAGE2 = 24;
-/** Next block in the same hash chain. */
-export const BLOCK_NEXT = 28;
-/** Virtual address that the region was made for (i64): its code holds that address. */
-export const BLOCK_VA = 32;
-/** Virtual address that it was last looked up by (i64); and whether it was by several (u32): then the jump cache cannot be searched for it. */
-export const BLOCK_SEEN = 40;
-export const BLOCK_ALIASED = 48;
+export const BLOCK_N = 8;
 /** Where the targets of the indirect jump or call that ends the block are noted (u32; 0 = it does not end with one). */
-export const BLOCK_TARGETS = 52;
-export const BLOCK_HEADER = 64;
+export const BLOCK_TARGETS = 12;
+/** Virtual address that it was last found at (i64), and the key that this counts for, as in the jump cache (u32; 0 = none, or it was dropped). */
+export const BLOCK_SEEN = 16;
+export const BLOCK_SEEN_KEY = 24;
+/** Blocks that ran after this one the last time: where its last instruction led, and behind it (u32 each; 0 = none). Only a hint: they may be found there no longer. */
+export const BLOCK_TO = 28;
+export const BLOCK_BEHIND = 32;
+export const BLOCK_ENTRY = 36;
+/** Virtual address that the region was made for (i64): its code holds that address. */
+export const BLOCK_VA = 40;
+export const BLOCK_MADDR = 48;
+export const BLOCK_MODE = 52;
+/** Machine address of the second page of a block whose one instruction crosses pages, else 0. */
+export const BLOCK_PAGE2 = 56;
+/** Next block in the same hash chain. */
+export const BLOCK_NEXT = 60;
+/** It was looked up by several virtual addresses (u32): then the jump cache cannot be searched for it. */
+export const BLOCK_ALIASED = 64;
+export const BLOCK_HEADER = 72;
 
 /**
  * Targets of one indirect branch: how far from the branch's page i64, times taken u32, number of the page it was taken from u32 each

@@ -16,6 +16,7 @@ import {
   BLOCK_PAGE2,
   BLOCK_REGION,
   BLOCK_SEEN,
+  BLOCK_SEEN_KEY,
   BLOCK_TARGETS,
   CODE_MASK,
   CODE_MASK_END,
@@ -189,6 +190,7 @@ export class CodeCache {
 export const blockField = {
   seen: BLOCK_SEEN >>> 2,
   aliased: BLOCK_ALIASED >>> 2,
+  seenKey: BLOCK_SEEN_KEY >>> 2,
   region: BLOCK_REGION >>> 2,
   targets: BLOCK_TARGETS >>> 2,
   n: BLOCK_N >>> 2,

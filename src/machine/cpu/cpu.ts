@@ -677,6 +677,7 @@ export class Cpu implements CpuApi, ModuleHost {
     const w = at >>> 2;
     this.cache.unlink(at);
     this.u32[w + blockField.region] = 0;
+    this.u32[w + blockField.seenKey] = 0;
     if (this.u32[w + blockField.aliased] !== 0) return true;
     const lo = this.u32[w + blockField.seen] as number;
     const hi = this.u32[w + blockField.seen + 1] as number;

@@ -5,9 +5,9 @@
  * a new one); behind it by machine address and mode in the block hash, so that code is decoded once however often it is mapped.
  */
 import {
-  BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_TARGETS, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, MOVES_FROM, MOVES_TO, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
+  BLOCK_BEHIND, BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_END, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
+  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_SEEN_KEY, BLOCK_TARGETS, BLOCK_TO, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, MOVES_FROM, MOVES_TO, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_NEXT, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_HANDLER, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
 import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
@@ -25,13 +25,13 @@ const STEP_EXIT: u32 = 11;
 const TF: u32 = 0x100;
 
 /** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked, links followed (in sixty-fours), regions found elsewhere than where they were made. */
-let interpreted: f64 = 0;
+let interpreted: i64 = 0;
 let entered: f64 = 0;
 let lookups: f64 = 0;
 let checks: f64 = 0;
 let moved: f64 = 0;
 export function engineCount(what: i32): f64 {
-  return what == 0 ? interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : what == 4 ? linked : moved;
+  return what == 0 ? <f64>interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : what == 4 ? linked : moved;
 }
 /** Epochs from which on what the jump cache holds is still decoded code; an entry of an older one may lead to something dropped. */
 let floorLower: u32 = 1;
@@ -68,6 +68,9 @@ export function newEpoch(where: u32): void {
   }
   if (highest >= 1 << 21) {
     for (let i: u32 = 0; i < 3; i++) store<u32>(EPOCHS + i * 4, 1);
+    for (let head: u32 = BLOCK_HASH; head < BLOCK_HASH_END; head += 4) {
+      for (let b = load<u32>(head); b != 0; b = load<u32>(b, BLOCK_NEXT)) store<u32>(b, 0, BLOCK_SEEN_KEY);
+    }
     for (let i: u32 = LINKS; i < LINKS_END; i += LINK_SIZE) store<u32>(i, 0);
     floorLower = floorUpper0 = floorUpper1 = 1;
     memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
@@ -407,6 +410,7 @@ function dispatch(): void {
   store<u32>(EXIT_REASON, 0);
   pending = 0;
   weight = 1;
+  let from: u32 = 0;
   for (;;) {
     let budget = load<i32>(BUDGET);
     if ((load<u32>(EFL) & TF) != 0 && !stepping) {
@@ -419,53 +423,67 @@ function dispatch(): void {
     }
     const rip = load<u64>(RIP);
     const mode = load<u32>(MODE);
-    let at = cacheSlot(rip);
     const key = (epochOf(rip, mode) << 10) | mode;
-    if (load<u64>(at) != rip || load<u32>(at, 8) != key) {
-      if (load<u64>(at, 32) == rip && load<u32>(at, 40) == key) at += 32;
-      else {
-        if (lookup(rip, mode, at) == 0) return;
-        at = found;
-      }
+    let block: u32 = 0;
+    if (from != 0) {
+      // Mostly what ran after a block the last time. It says itself where it was found in this epoch, if it has not been dropped since.
+      const next = load<u32>(from);
+      if (next != 0 && load<u32>(next, BLOCK_SEEN_KEY) == key && load<u64>(next, BLOCK_SEEN) == rip && load<u32>(next, BLOCK_REGION) == 0) block = next;
     }
-    const region = load<u32>(at, 16);
-    if (region != 0 && !forceInterp && !stepping && budget > margin) {
-      const before = load<u32>(at, 24);
-      store<u32>(at, before + weight, 24);
-      if (before < again && before + weight >= again && hot(rip, load<u32>(at, 12), 1, false)) return;
-      weight = 1;
-      entered++;
-      seenHot = false;
-      const entry = load<u32>(at, 20);
-      if (pending != 0) {
-        store<u32>(pending, epochOf(rip, mode));
-        store<u32>(pending, (region << 8) | entry, 4);
-        pending = 0;
+    if (block == 0) {
+      const link = from;
+      from = 0;
+      let at = cacheSlot(rip);
+      if (load<u64>(at) != rip || load<u32>(at, 8) != key) {
+        if (load<u64>(at, 32) == rip && load<u32>(at, 40) == key) at += 32;
+        else {
+          if (lookup(rip, mode, at) == 0) return;
+          at = found;
+        }
       }
-      if (margin != 0) {
-        bias = margin;
-        store<i32>(BUDGET, budget - margin);
+      const region = load<u32>(at, 16);
+      if (region != 0 && !forceInterp && !stepping && budget > margin) {
+        const before = load<u32>(at, 24);
+        store<u32>(at, before + weight, 24);
+        if (before < again && before + weight >= again && hot(rip, load<u32>(at, 12), 1, false)) return;
+        weight = 1;
+        entered++;
+        seenHot = false;
+        const entry = load<u32>(at, 20);
+        if (pending != 0) {
+          store<u32>(pending, epochOf(rip, mode));
+          store<u32>(pending, (region << 8) | entry, 4);
+          pending = 0;
+        }
+        if (margin != 0) {
+          bias = margin;
+          store<i32>(BUDGET, budget - margin);
+        }
+        const left = runLinked(region, entry);
+        if (margin != 0) {
+          store<i32>(BUDGET, load<i32>(BUDGET) + margin);
+          bias = 0;
+        }
+        if (left == LEAVE) return;
+        if (left == ELSEWHERE) continue;
+        // It left at the instruction it was entered at (a store to code, a restart): that one must be interpreted, or this would never end.
+        if (load<i32>(BUDGET) == budget && load<u64>(RIP) == rip) setForceInterp(true);
+        continue;
       }
-      const left = runLinked(region, entry);
-      if (margin != 0) {
-        store<i32>(BUDGET, load<i32>(BUDGET) + margin);
-        bias = 0;
-      }
-      if (left == LEAVE) return;
-      if (left == ELSEWHERE) continue;
-      // It left at the instruction it was entered at (a store to code, a restart): that one must be interpreted, or this would never end.
-      if (load<i32>(BUDGET) == budget && load<u64>(RIP) == rip) setForceInterp(true);
-      continue;
+      block = load<u32>(at, 12);
+      if (link != 0) store<u32>(link, block);
+      store<u64>(block, rip, BLOCK_SEEN);
+      // (The look-up may have begun an epoch.)
+      store<u32>(block, load<u32>(at, 8), BLOCK_SEEN_KEY);
     }
     pending = 0;
     weight = 1;
-    const block = load<u32>(at, 12);
     const forced = forceInterp || seenHot;
     setForceInterp(false);
     seenHot = false;
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);
-    if (threshold != 0 && !stepping && !forced && count % threshold == 0) {
+    if (count >= threshold && threshold != 0 && !stepping && !forced && count % threshold == 0) {
       // A block that became hot a second time while it waited is too hot to wait.
       if (hot(rip, block, 0, count >= 2 * threshold)) {
         seenHot = true;
@@ -504,26 +522,28 @@ function dispatch(): void {
         rec += REC_SIZE;
       }
     }
-    if (st == ST_NEXT) {
-      // Fell through (block end, or budget spent): continue at the record's own address.
-      store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
-      interpreted += <i32>((rec - first) / REC_SIZE);
-      store<i32>(BUDGET, budget - <i32>((rec - first) / REC_SIZE));
-      continue;
-    }
     const done = <i32>((rec - first) / REC_SIZE);
     interpreted += done;
     if (st == ST_JUMP) {
       store<i32>(BUDGET, budget - done - 1);
+      from = block + (load<u64>(RIP) == page + load<u32>(rec, REC_NEXT) ? BLOCK_BEHIND : BLOCK_TO);
       const targets = load<u32>(block, BLOCK_TARGETS);
       if (targets != 0) noteTarget(targets, load<u64>(RIP) - page, <u32>(page >> 12));
+    } else if (st == ST_NEXT) {
+      // Fell through (block end, or budget spent): continue at the record's own address.
+      store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
+      store<i32>(BUDGET, budget - done);
+      from = done == n ? block + BLOCK_BEHIND : 0;
+      continue;
     } else if (st == ST_AT) {
+      from = 0;
       store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS));
       const left = load<u32>(EXIT_REASON) != 0;
       // A restart (a long string operation) must not run for free for ever.
       store<i32>(BUDGET, budget - done - (left ? 0 : 1));
       if (left) return;
     } else {
+      from = 0;
       store<u64>(RIP, page + <u64>load<u16>(rec, REC_POS) + <u64>load<u8>(rec, REC_LEN));
       store<i32>(BUDGET, budget - done - 1);
       store<u32>(SMC_PENDING, 0);
