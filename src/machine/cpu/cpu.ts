@@ -49,6 +49,8 @@ import {
   REC_NEXT,
   REC_POS,
   REC_R0,
+  REC_R1,
+  REC_R2,
   REC_SCALE,
   REC_SEG,
   REC_SIZE,
@@ -74,7 +76,7 @@ import { Exit, type ExitReason } from "./exits.js";
 import { ARITH, CC, ccOp, RF, TF } from "./flags.js";
 import { helperTypes } from "./helpers.js";
 import { type CpuCounters, newCounters } from "./counters.js";
-import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn } from "./insn.js";
+import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn, type Operand } from "./insn.js";
 import { HandlerCache, type Handler, type ModuleHost } from "./interpreter/handlers.js";
 import { PREWARM, type ShapeGroup } from "./interpreter/prewarm.js";
 import { CC_SAME, CC_UNKNOWN, registerAddress } from "./interpreter/sem.js";
@@ -82,10 +84,6 @@ import { opTable } from "./sem/index.js";
 import { linearAddress, systemInstruction } from "./system.js";
 import { RegionCompiler } from "./regions.js";
 
-/** Relative branches: the record holds the target instead of the displacement. */
-const RELATIVE = new Set(["jmp", "jcc", "call", "loop", "loope", "loopne", "jcxz"]);
-/** Branches whose targets are only known when they run. */
-const INDIRECT = new Set(["jmp_ind", "call_ind"]);
 const MAX_BLOCK = 64;
 /**
  * Executions after which a block is translated. V8 takes about 30 µs a guest instruction to make good code of a region, in which the
@@ -566,7 +564,7 @@ export class Cpu implements CpuApi, ModuleHost {
     const pageEnd = (maddr & ~4095) + 4096;
     const u8 = this.mem.u8;
     const insns: Insn[] = [];
-    const handlers: { index: number }[] = [];
+    const handlers: Handler[] = [];
     let at = maddr;
     let known = CC_UNKNOWN;
     let page2 = 0;
@@ -589,9 +587,9 @@ export class Cpu implements CpuApi, ModuleHost {
         if (insn === null) throw new Error("decoder: an instruction longer than 15 bytes");
         crossing = insn.len - first;
       }
-      // The clock is read in the middle of nothing: the retired count is exact only between blocks.
-      if ((insn.op === "rdtsc" || insn.op === "rdtscp") && insns.length > 0) break;
       const handler = this.handlers.get(insn, mode, known);
+      const { op } = handler;
+      if (op.clock && insns.length > 0) break;
       if (this.shapeLog !== null && handler.index < 0 && crossing === 0 && !this.shapeLog.has(handler)) {
         this.shapeLog.set(handler, { mode, known, bytes: u8.slice(at, at + insn.len) });
       }
@@ -599,8 +597,7 @@ export class Cpu implements CpuApi, ModuleHost {
       insns.push(insn);
       handlers.push(handler);
       at += insn.len;
-      const def = this.ops.get(insn.op);
-      if (crossing > 0 || def === undefined || def.ends === true || at >= pageEnd) break;
+      if (crossing > 0 || op.ends || at >= pageEnd) break;
     }
     this.handlers.flush();
     this.counters.handlers = this.handlers.size;
@@ -610,8 +607,9 @@ export class Cpu implements CpuApi, ModuleHost {
       block = this.cache.allocate(blockBytes(insns.length + 1));
     }
     const last = insns[insns.length - 1] as Insn;
-    const noted = INDIRECT.has(last.op) && crossing === 0 ? this.regions.noteTargets(at - last.len) : 0;
-    u8.fill(0, block, block + blockBytes(insns.length + 1));
+    const noted =
+      crossing === 0 && (handlers[insns.length - 1] as Handler).op.indirect ? this.regions.noteTargets(at - last.len) : 0;
+    this.u32.fill(0, block >>> 2, (block + BLOCK_HEADER) >>> 2);
     const w = block >>> 2;
     this.u32[w + blockField.n] = insns.length;
     this.u32[w + blockField.maddr] = maddr;
@@ -622,11 +620,12 @@ export class Cpu implements CpuApi, ModuleHost {
     let rec = block + BLOCK_HEADER;
     for (let i = 0; i < insns.length; i++) {
       const insn = insns[i] as Insn;
-      this.writeRecord(rec, insn, (handlers[i] as { index: number }).index, pos);
+      this.writeRecord(rec, insn, handlers[i] as Handler, pos);
       pos += insn.len;
       rec += REC_SIZE;
     }
-    this.dv.setUint16(rec + REC_POS, pos, true);
+    this.u32[(rec + REC_HANDLER) >>> 2] = 0;
+    this.u32[(rec + REC_POS) >>> 2] = pos;
     this.cache.insert(block, maddr, mode);
     const ranges: CodeRange[] = [{ maddr, len: Math.min(at, pageEnd) - maddr }];
     if (crossing > 0) ranges.push({ maddr: page2, len: crossing });
@@ -643,33 +642,32 @@ export class Cpu implements CpuApi, ModuleHost {
     this.counters.arenaResets++;
   }
 
-  private writeRecord(rec: number, insn: Insn, handler: number, pos: number): void {
-    const dv = this.dv;
+  /** Fields that share a word are written together. */
+  private writeRecord(rec: number, insn: Insn, handler: Handler, pos: number): void {
+    const { u32 } = this;
+    const w = rec >>> 2;
+    const { ops, disp, imm } = insn;
     const next = pos + insn.len;
-    dv.setUint32(rec + REC_HANDLER, handler, true);
-    dv.setUint16(rec + REC_POS, pos, true);
-    dv.setUint8(rec + REC_LEN, insn.len);
-    for (let i = 0; i < insn.ops.length && i < 3; i++) {
-      const o = insn.ops[i];
-      if (o !== undefined) dv.setUint16(rec + REC_R0 + 2 * i, registerAddress(o), true);
-    }
-    dv.setUint16(rec + REC_SEG, SEG_BASE + insn.seg * 8, true);
+    const r0 = ops.length > 0 ? registerAddress(ops[0] as Operand) : 0;
+    const r1 = ops.length > 1 ? registerAddress(ops[1] as Operand) : 0;
+    const r2 = ops.length > 2 ? registerAddress(ops[2] as Operand) : 0;
     const rip = insn.memBase === BASE_RIP;
-    dv.setUint16(rec + REC_BASE, rip ? CODE_PAGE : insn.memBase >= 0 ? GPR + insn.memBase * 8 : ZERO, true);
-    dv.setUint16(rec + REC_INDEX, insn.memIndex >= 0 ? GPR + insn.memIndex * 8 : ZERO, true);
-    dv.setUint8(rec + REC_SCALE, insn.memScale);
-    const disp = insn.disp + (rip ? next : 0);
-    dv.setInt32(rec + REC_DISP, disp | 0, true);
-    dv.setInt32(rec + REC_DISP + 4, rip ? Math.floor(disp / TWO32) : insn.dispHi, true);
-    if (RELATIVE.has(insn.op)) {
-      const target = next + insn.imm;
-      dv.setInt32(rec + REC_IMM, target | 0, true);
-      dv.setInt32(rec + REC_IMM + 4, Math.floor(target / TWO32), true);
-    } else {
-      dv.setInt32(rec + REC_IMM, insn.imm, true);
-      dv.setInt32(rec + REC_IMM + 4, insn.immHi, true);
-    }
-    dv.setUint32(rec + REC_NEXT, next, true);
+    const base = rip ? CODE_PAGE : insn.memBase >= 0 ? GPR + insn.memBase * 8 : ZERO;
+    const index = insn.memIndex >= 0 ? GPR + insn.memIndex * 8 : ZERO;
+    u32[w + (REC_HANDLER >>> 2)] = handler.index;
+    u32[w + (REC_POS >>> 2)] = pos | (insn.len << (8 * (REC_LEN - REC_POS)));
+    u32[w + (REC_R0 >>> 2)] = r0 | (r1 << (8 * (REC_R1 - REC_R0)));
+    u32[w + (REC_R2 >>> 2)] = r2 | ((SEG_BASE + insn.seg * 8) << (8 * (REC_SEG - REC_R2)));
+    u32[w + (REC_BASE >>> 2)] = base | (index << (8 * (REC_INDEX - REC_BASE)));
+    u32[w + (REC_SCALE >>> 2)] = insn.memScale;
+    const d = rip ? disp + next : disp;
+    u32[w + (REC_DISP >>> 2)] = d | 0;
+    u32[w + (REC_DISP >>> 2) + 1] = rip ? Math.floor(d / TWO32) : insn.dispHi;
+    const relative = handler.op.relative;
+    const target = next + imm;
+    u32[w + (REC_IMM >>> 2)] = relative ? target | 0 : imm;
+    u32[w + (REC_IMM >>> 2) + 1] = relative ? Math.floor(target / TWO32) : insn.immHi;
+    u32[w + (REC_NEXT >>> 2)] = next;
   }
 
   /** Called when a block's bytes change. The memory stays until the arena is reset: the block may be running. */

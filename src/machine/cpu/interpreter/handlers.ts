@@ -7,7 +7,7 @@ import { MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE, MOD
 import { ModuleBuilder, type FuncType } from "../../wasm/encoder.js";
 import { K, type Insn } from "../insn.js";
 import type { Helpers } from "../sem/base.js";
-import type { OpTable } from "../sem/context.js";
+import type { OpDef, OpTable } from "../sem/context.js";
 import { fuse, type Shape } from "./fused.js";
 import { CC_UNKNOWN, InterpreterSem } from "./sem.js";
 
@@ -16,7 +16,25 @@ const SHAPE_MODE = MODE_BITS_MASK | MODE_SPACE | (3 << MODE_CPL_SHIFT) | MODE_SS
 export interface Handler {
   /** Index in the core's function table. */
   index: number;
-  ccAfter: number;
+  readonly ccAfter: number;
+  readonly op: Op;
+}
+
+/** Relative branches: the record holds the target instead of the displacement. */
+const RELATIVE = new Set(["jmp", "jcc", "call", "loop", "loope", "loopne", "jcxz"]);
+/** Branches whose targets are only known when they run. */
+const INDIRECT = new Set(["jmp_ind", "call_ind"]);
+/** They read the clock in the middle of nothing: the retired count is exact only between blocks. */
+const CLOCK = new Set(["rdtsc", "rdtscp"]);
+
+/** What is asked of an operation for each instruction that is decoded. */
+export interface Op {
+  readonly id: number;
+  readonly def: OpDef;
+  readonly ends: boolean;
+  readonly relative: boolean;
+  readonly indirect: boolean;
+  readonly clock: boolean;
 }
 
 /** Where modules get the core's functions and memory from. */
@@ -32,8 +50,46 @@ export interface ModuleHost {
 interface Slot {
   /** It reads the flags, so that its handler depends on the operation that set them; undefined before the first is made. */
   reads: boolean | undefined;
-  /** By that operation; all under CC_UNKNOWN where it does not matter. */
-  readonly byFlags: Map<number, Handler>;
+  /** By that operation; all under CC_UNKNOWN where it does not matter. Indices are one above it. */
+  readonly byFlags: (Handler | undefined)[];
+}
+
+/** Slots by three numbers, open addressing: as this is asked for each instruction that is decoded, it makes no objects and no strings. */
+class SlotTable {
+  private mask = 4095;
+  /** Operation's number + 1 (0 = empty), operands, form, index in `slots`. */
+  private words = new Int32Array(4 * 4096);
+  private readonly slots: Slot[] = [];
+
+  private place(op: number, operands: number, form: number): number {
+    let h = Math.imul(op, 0x9e3779b1) ^ Math.imul(operands, 0x85ebca6b) ^ Math.imul(form, 0xc2b2ae35);
+    h ^= h >>> 15;
+    for (let i = h & this.mask; ; i = (i + 1) & this.mask) {
+      const w = i * 4;
+      const { words } = this;
+      if (words[w] === 0) return w;
+      if (words[w] === op && words[w + 1] === operands && words[w + 2] === form) return w;
+    }
+  }
+  get(id: number, operands: number, form: number): Slot {
+    const w = this.place(id + 1, operands, form);
+    if (this.words[w] !== 0) return this.slots[this.words[w + 3] as number] as Slot;
+    const slot: Slot = { reads: undefined, byFlags: [] };
+    this.words.set([id + 1, operands, form, this.slots.length], w);
+    this.slots.push(slot);
+    if (this.slots.length * 2 > this.mask) this.grow();
+    return slot;
+  }
+  private grow(): void {
+    const old = this.words;
+    this.mask = this.mask * 2 + 1;
+    this.words = new Int32Array(old.length * 2);
+    for (let i = 0; i < old.length; i += 4) {
+      if (old[i] === 0) continue;
+      const w = this.place(old[i] as number, old[i + 1] as number, old[i + 2] as number);
+      this.words.set(old.subarray(i, i + 4), w);
+    }
+  }
 }
 
 /** Operand sizes as three bits; 7 for those that only a name tells apart. */
@@ -72,9 +128,15 @@ function formKey(insn: Insn, mode: number): number {
   return (((mode & SHAPE_MODE) * 16 + insn.cc) * 4 + (insn.bits >> 5)) * 256 + form;
 }
 
+function hasImmediate(insn: Insn): boolean {
+  const { ops } = insn;
+  for (let i = 0; i < ops.length; i++) if (ops[i]?.kind === K.IMM) return true;
+  return false;
+}
+
 export class HandlerCache {
-  /** By operation, operands and form: numbers, as this is asked for each instruction that is decoded. */
-  private readonly slots = new Map<string, Map<number, Map<number, Slot>>>();
+  private readonly slots = new SlotTable();
+  private readonly ops = new Map<string, Op>();
   /** Those whose handler depends on more than that. */
   private readonly others = new Map<string, Slot>();
   private count = 0;
@@ -83,8 +145,19 @@ export class HandlerCache {
   private module: PendingModule | undefined;
   constructor(
     private readonly host: ModuleHost,
-    private readonly ops: OpTable,
-  ) {}
+    ops: OpTable,
+  ) {
+    for (const [name, def] of ops) {
+      this.ops.set(name, {
+        id: this.ops.size,
+        def,
+        ends: def.ends === true,
+        relative: RELATIVE.has(name),
+        indirect: INDIRECT.has(name),
+        clock: CLOCK.has(name),
+      });
+    }
+  }
 
   get size(): number {
     return this.count;
@@ -106,40 +179,32 @@ export class HandlerCache {
     return key;
   }
 
-  private slot(insn: Insn, mode: number, staticImm: boolean): Slot {
+  private slot(op: Op, insn: Insn, mode: number, staticImm: boolean): Slot {
     const operands = staticImm ? -1 : operandKey(insn);
-    if (operands < 0) {
-      const key = this.shape(insn, mode, staticImm);
-      let slot = this.others.get(key);
-      if (slot === undefined) this.others.set(key, (slot = { reads: undefined, byFlags: new Map() }));
-      return slot;
-    }
-    let byOperands = this.slots.get(insn.op);
-    if (byOperands === undefined) this.slots.set(insn.op, (byOperands = new Map()));
-    let byForm = byOperands.get(operands);
-    if (byForm === undefined) byOperands.set(operands, (byForm = new Map()));
-    const form = formKey(insn, mode);
-    let slot = byForm.get(form);
-    if (slot === undefined) byForm.set(form, (slot = { reads: undefined, byFlags: new Map() }));
+    if (operands >= 0) return this.slots.get(op.id, operands, formKey(insn, mode));
+    const key = this.shape(insn, mode, staticImm);
+    let slot = this.others.get(key);
+    if (slot === undefined) this.others.set(key, (slot = { reads: undefined, byFlags: [] }));
     return slot;
   }
 
   /** The handler for `insn` after a known flag operation (or CC_UNKNOWN). */
   get(insn: Insn, mode: number, known: number): Handler {
-    const def = this.ops.get(insn.op) ?? this.ops.get("ud");
-    if (def === undefined) throw new Error(`no semantics for ${insn.op}`);
-    const staticImm = def.imm === true && insn.ops.some((o) => o.kind === K.IMM);
-    const slot = this.slot(insn, mode, staticImm);
+    const op = this.ops.get(insn.op) ?? this.ops.get("ud");
+    if (op === undefined) throw new Error(`no semantics for ${insn.op}`);
+    const { def } = op;
+    const staticImm = def.imm === true && hasImmediate(insn);
+    const slot = this.slot(op, insn, mode, staticImm);
     if (slot.reads !== undefined) {
-      const found = slot.byFlags.get(slot.reads ? known : CC_UNKNOWN);
+      const found = slot.byFlags[(slot.reads ? known : CC_UNKNOWN) + 1];
       if (found !== undefined) return found;
     }
     this.module ??= new PendingModule(this.host);
     const sem = new InterpreterSem(mode, this.module, insn, staticImm, known);
     def.emit(sem);
     slot.reads ??= sem.usedCc;
-    const handler: Handler = { index: -1, ccAfter: sem.ccAfter };
-    slot.byFlags.set(slot.reads ? known : CC_UNKNOWN, handler);
+    const handler: Handler = { index: -1, ccAfter: sem.ccAfter, op };
+    slot.byFlags[(slot.reads ? known : CC_UNKNOWN) + 1] = handler;
     this.count++;
     this.pending.push({ handler, sem, shape: { def, mode, insn, staticImm, known } });
     return handler;
