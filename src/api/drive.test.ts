@@ -29,7 +29,18 @@ class FakeLoop implements HostLoop {
   }
 }
 
-function machine(slices: (number | Error)[]): Drivable & { shutDown: boolean; calls: number } {
+/** One that can sleep for less than a timer's resolution. */
+class PausingLoop extends FakeLoop {
+  readonly paused: number[] = [];
+  pause(ms: number): void {
+    this.paused.push(Math.round(ms * 1e6) / 1e6);
+    this.time += ms;
+  }
+}
+
+function machine(
+  slices: (number | Error)[],
+): Drivable & { shutDown: boolean; calls: number; xen: { hostBusy: number } } {
   const domain = { native: false, shutDown: false };
   return {
     calls: 0,
@@ -40,6 +51,7 @@ function machine(slices: (number | Error)[]): Drivable & { shutDown: boolean; ca
       domain.shutDown = v;
     },
     xen: {
+      hostBusy: 0,
       domains: new Map([
         [0, { native: true, shutDown: false }],
         [1, domain],
@@ -85,6 +97,43 @@ describe("driving a machine", () => {
     await finish(loop);
     await run;
     expect(loop.slept).toEqual([]);
+  });
+
+  it("sleeps the last part of a millisecond away where the platform can", async () => {
+    const loop = new PausingLoop();
+    const run = drive(machine([400_000, 3.5e6]), loop);
+    await finish(loop);
+    await run;
+    expect(loop.paused).toEqual([0.4, 0.5]);
+    expect(loop.slept).toEqual([3]);
+    expect(loop.time).toBeCloseTo(3.9);
+  });
+
+  it("leaves the host's events their turn while a guest waits for the host", async () => {
+    const loop = new PausingLoop();
+    const m = machine([400_000]);
+    m.xen.hostBusy = 1;
+    const run = drive(m, loop);
+    await finish(loop);
+    await run;
+    expect(loop.paused).toEqual([]);
+  });
+
+  it("sleeps longer where all that there may be to run wakes it, and only then is it called", async () => {
+    const loop = new FakeLoop();
+    const sleepers = new Set<() => void>();
+    const m = Object.assign(machine([Infinity, Infinity]), { sleepers });
+    const run = drive(m, loop);
+    loop.step();
+    expect([m.calls, sleepers.size]).toEqual([1, 1]);
+    for (const wake of sleepers) wake();
+    expect(sleepers.size).toBe(0);
+    loop.step();
+    expect([m.calls, sleepers.size, loop.time]).toEqual([2, 1, 0]);
+    await finish(loop);
+    expect(await run).toBe("ended");
+    expect(loop.slept).toEqual([100, 100]);
+    expect(sleepers.size).toBe(0);
   });
 
   it("is woken by input", async () => {

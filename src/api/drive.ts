@@ -11,7 +11,11 @@ export interface Drivable {
   runSlice(maxMs: number): number;
   readonly xen: {
     readonly domains: ReadonlyMap<number, { readonly native: boolean; readonly shutDown: boolean }>;
+    /** Work of the host that guests wait for: its end may come at any moment. */
+    readonly hostBusy?: number;
   };
+  /** Called as soon as there is anything to run between two slices: who is in here may sleep until then. */
+  readonly sleepers?: Set<() => void>;
 }
 
 export interface HostLoop {
@@ -20,6 +24,8 @@ export interface HostLoop {
   soon(fn: () => void): void;
   /** Call `fn` after `ms`; the result cancels it. */
   later(fn: () => void, ms: number): () => void;
+  /** Sleep a millisecond or two, more exactly than timers can, with the host's events left waiting; where the platform is able to. */
+  readonly pause?: ((ms: number) => void) | undefined;
 }
 
 /** An `AbortSignal`, as far as it is needed. */
@@ -53,6 +59,12 @@ export type Run = Promise<RunEnd> & {
 const SLICE_MS = 10;
 /** Longest sleep: input that came without a `wake` is seen after this. */
 const SLEEP_MS = 20;
+/** The same where all input wakes: only `until` is waited for then. */
+const SLEEPER_MS = 100;
+/** Timers of hosts have a resolution of a millisecond: what is due sooner is slept away with `pause`, or waited for awake. */
+const TIMER_MS = 1;
+/** So early a timer may come, of those that count from the last whole millisecond that they know of. */
+const EARLY_MS = 2;
 
 export function allShutDown(machine: Drivable): boolean {
   for (const d of machine.xen.domains.values()) if (!d.native && !d.shutDown) return false;
@@ -60,7 +72,9 @@ export function allShutDown(machine: Drivable): boolean {
 }
 
 export function drive(machine: Drivable, loop: HostLoop, options: RunOptions = {}): Run {
-  const { signal, timeoutMs = Infinity, sliceMs = SLICE_MS, sleepMs = SLEEP_MS } = options;
+  const { sleepers } = machine;
+  const { signal, timeoutMs = Infinity, sliceMs = SLICE_MS } = options;
+  const sleepMs = options.sleepMs ?? (sleepers === undefined ? SLEEP_MS : SLEEPER_MS);
   const until = options.until ?? (() => allShutDown(machine));
   const deadline = loop.now() + timeoutMs;
   let cancelSleep: (() => void) | null = null;
@@ -69,6 +83,7 @@ export function drive(machine: Drivable, loop: HostLoop, options: RunOptions = {
     if (cancelSleep === null) return;
     cancelSleep();
     cancelSleep = null;
+    sleepers?.delete(wake);
     loop.soon(step);
   };
   const promise = new Promise<RunEnd>((resolve, reject) => {
@@ -76,8 +91,12 @@ export function drive(machine: Drivable, loop: HostLoop, options: RunOptions = {
       signal?.removeEventListener("abort", wake);
       resolve(end);
     };
+    const pause = (ms: number): void => {
+      if (ms > 0 && (machine.xen.hostBusy ?? 0) === 0) loop.pause?.(ms);
+    };
     step = (): void => {
       cancelSleep = null;
+      sleepers?.delete(wake);
       try {
         if (signal?.aborted === true) return finish("aborted");
         if (until()) return finish("ended");
@@ -85,9 +104,19 @@ export function drive(machine: Drivable, loop: HostLoop, options: RunOptions = {
         if (left <= 0) return finish("timeout");
         const idle = machine.runSlice(Math.min(sliceMs, Math.max(1, left))) / 1e6;
         if (until()) return finish("ended");
-        // Timers of hosts have a resolution of a millisecond: what is due sooner is waited for awake.
-        if (idle < 1) loop.soon(step);
-        else cancelSleep = loop.later(step, Math.max(1, Math.min(Math.floor(idle), sleepMs, left)));
+        if (idle < TIMER_MS) {
+          pause(idle);
+          loop.soon(step);
+          return;
+        }
+        const due = loop.now() + idle;
+        const rest = (): void => {
+          const early = due - loop.now();
+          if (early < EARLY_MS) pause(early);
+          step();
+        };
+        cancelSleep = loop.later(rest, Math.max(1, Math.min(Math.floor(idle), sleepMs, left)));
+        sleepers?.add(wake);
       } catch (e) {
         signal?.removeEventListener("abort", wake);
         reject(e instanceof Error ? e : new Error(String(e)));

@@ -25,6 +25,32 @@ describe("the run loop", () => {
     const m = new TestPv();
     expect(m.xen.runSlice(1)).toBe(Infinity);
   });
+  it("tells who sleeps of all that there may be to run, but not of what a slice does itself", () => {
+    const m = new TestPv();
+    start(m);
+    m.v.time.setPeriod(0, 0);
+    let stirs = 0;
+    m.xen.onStir = () => stirs++;
+    m.cpu.script = [hyper(X.__HYPERVISOR_sched_op, 1, 0)];
+    const set = (deadline: number): void =>
+      m.xen.timers.set(
+        m.xen.timers.create(() => {}),
+        deadline,
+      );
+    const after = (work: () => void): number => {
+      stirs = 0;
+      work();
+      return stirs;
+    };
+    expect(after(() => void m.xen.runSlice(50))).toBe(0);
+    const now = m.clock.now();
+    expect(after(() => m.xen.post(() => {}))).toBe(1);
+    expect(after(() => set(now + 2e6))).toBe(1);
+    expect(after(() => set(now + 3e6))).toBe(0);
+    expect(after(() => set(now + 1e6))).toBe(1);
+    expect(m.v.sched.blocked).toBe(true);
+    expect(after(() => m.v.events.markPending())).toBeGreaterThan(0);
+  });
   it("runs a vCPU until it shuts down, and tells", () => {
     const m = new TestPv();
     const seen: number[] = [];

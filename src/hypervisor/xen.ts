@@ -127,6 +127,10 @@ export class Xen {
   /** Host operations whose completion the machine waits for: virtual time does not jump while there are any. */
   hostBusy = 0;
 
+  /** Told when there is something to run and no slice is under way: whoever sleeps between slices should not. */
+  onStir: () => void = () => {};
+  private inSlice = false;
+
   readonly exact: boolean;
   /** Exact mode: rounds of work done so far, and who is told of each before it begins, to bring host input. */
   rounds = 0;
@@ -178,6 +182,7 @@ export class Xen {
           if (d.mm?.id === owner) d.crash("no memory left for a page of its own where it writes a shared one");
       });
     };
+    this.timers.onEarlier = () => this.stir();
     this.scheduler = createScheduler(this, options.scheduler);
     this.handlers = handlerTable();
     this.call = new RegCall(this);
@@ -304,6 +309,12 @@ export class Xen {
   post(fn: () => void): void {
     this.posted.push(fn);
     this.cpu.requestAttention();
+    this.stir();
+  }
+
+  /** There is, or may be, something to run: from wherever that begins. */
+  stir(): void {
+    if (!this.inSlice) this.onStir();
   }
 
   private get hostPending(): boolean {
@@ -391,6 +402,14 @@ export class Xen {
    * Infinity when only host input can wake the machine.
    */
   runSlice(maxMs: number): number {
+    this.inSlice = true;
+    try {
+      return this.slice(maxMs);
+    } finally {
+      this.inSlice = false;
+    }
+  }
+  private slice(maxMs: number): number {
     const { clock, timers, scheduler } = this;
     this.sliceEnd = this.hostNow() + maxMs;
     if (this.visit !== null && !this.continueVisit()) return Infinity;

@@ -223,6 +223,8 @@ export class Machine {
   readonly xs: XenStoreClient;
   /** Called when the host has brought something for a guest: a shell that sleeps should wake (`run.wake()`). */
   onInput: () => void = () => {};
+  /** Called when there is something to run and no slice is under way. Runs that sleep are in here (api/drive.ts). */
+  readonly sleepers = new Set<() => void>();
   private readonly running = new Map<number, RunningDomain>();
   private readonly bridges = new Map<string, Bridge>();
   private readonly sockets: SocketProvider | undefined;
@@ -260,6 +262,9 @@ export class Machine {
     this.xenstore = createXenStore(this.dom0);
     this.xs = new XenStoreClient(this.xenstore, (fn) => this.xen.post(fn), "toolstack");
     writeHostNodes(this.xs);
+    this.xen.onStir = () => {
+      for (const wake of this.sleepers) wake();
+    };
     this.xen.onShutdown((d, code) => this.running.get(d.domid)?.notifyShutdown(code));
   }
 

@@ -501,6 +501,7 @@ export class DomainEvents {
     this.hostQueued[port] = 1;
     this.hostQueue.push(port);
     this.domain.xen.cpu.requestAttention();
+    this.domain.xen.stir();
   }
 
   /** Callbacks wait to be run. */

@@ -47,6 +47,7 @@ export class TestMachine {
       domains: new Map<number, Domain>(),
       current: null,
       timers: new Timers(),
+      stir: (): void => {},
     };
     this.xen = xen as unknown as Xen;
     this.xen.scheduler = createScheduler(this.xen, scheduler);

@@ -68,6 +68,7 @@ export class SchedCore {
   }
   tickle(pcpu: number): void {
     (this.cpu[pcpu] as Pcpu).resched = true;
+    this.xen.stir();
   }
   createTimer(fire: (now: number) => void): Timer {
     return new Timer(fire);

@@ -23,6 +23,8 @@ export class Timers {
   private readonly heap: Timer[] = [];
   private size = 0;
   private seq = 0;
+  /** Told when the earliest deadline is one that was just set. */
+  onEarlier: () => void = () => {};
 
   create(fire: (now: number) => void): Timer {
     return new Timer(fire);
@@ -40,6 +42,7 @@ export class Timers {
       this.up(t, i);
     } else if (deadline < old) this.up(t, t.index);
     else this.down(t, t.index);
+    if (t.index === 0) this.onEarlier();
   }
 
   stop(t: Timer): void {

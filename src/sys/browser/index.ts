@@ -2,6 +2,15 @@
 import { drive, type Drivable, type HostLoop, type Run, type RunOptions } from "../../api/drive.js";
 import { RealClock } from "../../machine/clock.js";
 
+/** Workers of an isolated page may sleep; its own thread never. */
+function sleeper(): ((ms: number) => void) | undefined {
+  if (typeof SharedArrayBuffer === "undefined" || typeof document !== "undefined") return undefined;
+  const asleep = new Int32Array(new SharedArrayBuffer(4));
+  return (ms) => {
+    Atomics.wait(asleep, 0, 0, ms);
+  };
+}
+
 /** A message to oneself comes after pending events and, unlike a timer of 0 ms, is never held back to 4 ms. */
 function messageLoop(): HostLoop & { close(): void } {
   const { port1, port2 } = new MessageChannel();
@@ -17,6 +26,7 @@ function messageLoop(): HostLoop & { close(): void } {
       const id = setTimeout(fn, ms);
       return () => clearTimeout(id);
     },
+    pause: sleeper(),
     close: () => port1.close(),
   };
 }
