@@ -188,8 +188,10 @@ export const JUMP_CACHE_END = JUMP_CACHE + JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY
 export const BLOCK_HASH = JUMP_CACHE_END;
 export const BLOCK_HASH_ENTRIES = 1 << 16;
 export const BLOCK_HASH_END = BLOCK_HASH + BLOCK_HASH_ENTRIES * 4;
+/** Per machine frame the number of the frame whose code serves it too, because they hold the same bytes (u32; 0 = its own; cpu/code-twins.ts). */
+export const TWIN = 0x1000000;
 /** Arena of pre-decoded blocks. */
-export const RECORDS = 0x1000000;
+export const RECORDS = 0x1400000;
 export const RECORDS_END = 0x5000000;
 /** The first byte that a machine frame may use. */
 export const ENGINE_END = RECORDS_END;

@@ -26,6 +26,7 @@ import {
   REC_SIZE,
 } from "../layout.js";
 import type { Mfn, PhysMem } from "../memory.js";
+import { CodeTwins, type TwinCore } from "./code-twins.js";
 
 /** Every place where code may be mapped, for `flushTlb`: lower half, upper half of space 0, of space 1. */
 export const ALL_CODE = 7;
@@ -43,22 +44,32 @@ export interface CodeUnit {
 }
 
 /** What of the core the cache needs. */
-export interface CacheCore {
+export interface CacheCore extends TwinCore {
   blockHash(maddr: number, mode: number): number;
-  dropWriters(frame: number): void;
-  codeDropped(): void;
   forgetCode(lo: number, hi: number): void;
 }
 
 export class CodeCache {
   private next = RECORDS;
   private readonly byFrame = new Map<Mfn, Set<CodeUnit>>();
+  /** Frames that share their code. */
+  readonly twins: CodeTwins;
   /** Units dropped because their bytes changed. */
   invalidations = 0;
   constructor(
     private readonly mem: PhysMem,
     private readonly core: CacheCore,
-  ) {}
+  ) {
+    this.twins = new CodeTwins(mem, core, {
+      frames: () => this.byFrame.keys(),
+      units: (frame) => this.byFrame.get(frame)?.size ?? 0,
+      dropUnits: (frame) => {
+        for (const u of this.byFrame.get(frame) ?? []) this.forget(u);
+        this.remask(frame);
+      },
+      remask: (frame) => this.remask(frame),
+    });
+  }
 
   get used(): number {
     return this.next - RECORDS;
@@ -143,6 +154,7 @@ export class CodeCache {
 
   /** Bytes [offset, offset+len) of a frame are being changed. */
   invalidate(frame: Mfn, offset: number, len: number): void {
+    this.twins.written(frame);
     const units = this.byFrame.get(frame);
     if (units === undefined) return;
     const from = frame * 4096 + (offset & ~63);
@@ -179,6 +191,7 @@ export class CodeCache {
     for (const units of this.byFrame.values()) for (const u of units) all.add(u);
     for (const u of all) u.drop();
     this.byFrame.clear();
+    this.twins.reset();
     this.mem.u32.fill(0, CODE_MASK >>> 2, CODE_MASK_END >>> 2);
     this.mem.u32.fill(0, BLOCK_HASH >>> 2, BLOCK_HASH_END >>> 2);
     this.mem.u32[HOT_LIST >>> 2] = 0;

@@ -136,6 +136,8 @@ interface Core {
   lastCodeMaddr(): number;
   engineCount(what: number): number;
   blockHash(maddr: number, mode: number): number;
+  hashFrame(frame: number): number;
+  sameFrame(a: number, b: number): number;
   arithFlags(): number;
   recordFault(vector: number, error: number): void;
   fxsaveTo(addr: number): void;
@@ -559,6 +561,7 @@ export class Cpu implements CpuApi, ModuleHost {
   // ---- decoding ----
   private decodeBlock(): ExitReason {
     const maddr = this.core.lastCodeMaddr() >>> 0;
+    if (!this.stops.any && this.cache.twins.settle(maddr >>> 12)) return Exit.NONE;
     const mode = this.u32[MODE >>> 2] as number;
     const bits = this.bits;
     const pageEnd = (maddr & ~4095) + 4096;
@@ -576,8 +579,9 @@ export class Cpu implements CpuApi, ModuleHost {
       if (insn === null) {
         if (insns.length > 0) break;
         const next = this.linearRip() - (maddr & 4095) + 4096;
-        const second = this.translate(next, EXEC);
-        if (second < 0) return Exit.EXCEPTION;
+        const mapped = this.translate(next, EXEC);
+        if (mapped < 0) return Exit.EXCEPTION;
+        const second = this.cache.twins.codeAddr(mapped);
         page2 = second;
         const first = pageEnd - at;
         const bytes = new Uint8Array(first + 15);
@@ -853,7 +857,7 @@ export class Cpu implements CpuApi, ModuleHost {
     return ma !== 0 ? ma : -1;
   }
 
-  /** Machine address of the instruction byte at `va` as the running code would fetch it, or −1. No effects. */
+  /** Machine address that the instruction at `va` has as code, for the one that runs (of frames of the same content, one), or −1. No effects. */
   codeAddr(va: Va): Maddr {
     const ma = this.core.peekCode(va | 0, hiOf(va)) >>> 0;
     return ma !== 0 ? ma : -1;

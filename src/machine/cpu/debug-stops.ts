@@ -41,6 +41,11 @@ export class DebugStops {
     private readonly stopAfterStore: (on: boolean) => void,
   ) {}
 
+  /** There are stops: code is then shared by no frames. */
+  get any(): boolean {
+    return this.breaks.size > 0 || this.watches.size > 0;
+  }
+
   /** Stop before the instruction at a machine address, or no longer. */
   setBreak(maddr: Maddr, on: boolean): void {
     if (on) this.breaks.add(maddr);

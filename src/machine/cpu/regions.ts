@@ -34,7 +34,7 @@ import {
   TARGET_FOLLOWS,
   TARGET_SIZE,
 } from "../layout.js";
-import type { Va } from "./api.js";
+import { EXEC, type Va } from "./api.js";
 import { type CodeRange, type CodeUnit } from "./code-cache.js";
 import type { Cpu } from "./cpu.js";
 import { decode } from "./decode/index.js";
@@ -257,6 +257,14 @@ export class RegionCompiler {
         this.stats.again++;
         made.push(m);
         continue;
+      }
+      if (u32[(block + BLOCK_REGION) >>> 2] !== 0) {
+        // It has a region, which is of no use here: if that is another domain's, code of one's own is better than taking turns.
+        const own = this.cpu.translate(va, EXEC) >>> 12;
+        if (cache.twins.has(own)) {
+          cache.twins.unsuited(own);
+          continue;
+        }
       }
       if (made.some((m) => m.region.ranges.some((r) => va >= r.va && va < r.va + r.len))) continue;
       if (this.refused.has(this.key(maddr, mode))) continue;

@@ -1,6 +1,6 @@
 /** The core: what is too hot for TypeScript and not generated from the semantics. */
 export {
-  setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, clearTlb, dropFrame, dropWriters, setAliases, setLogDirty, walk,
+  setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, hashFrame, sameFrame, clearTlb, dropFrame, dropWriters, setAliases, setLogDirty, walk,
 } from "./mmu";
 export { arithFlags, ccFlags, ccCond, ccCarry } from "./flags";
 export { run, step, engineCount, rdtsc, flushTlb, invlpg, codeDropped, forgetCode, setHotness, setFused, stopAfterStore, setExact, inFlightBudget, lastCodeMaddr, blockHash } from "./run";

@@ -6,7 +6,7 @@
  */
 import {
   BOUNCE, CODE_MASK, CR0, CR4, DIRTY, EFER, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, LEVELS, MODE, MODE_BITS_64, MODE_BITS_MASK,
-  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SHARED, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX,
+  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SHARED, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX, TWIN,
 } from "../generated/layout";
 
 /** Host side: code in [offset, offset+len) of the frame was written; drop what was made from it. */
@@ -91,6 +91,21 @@ function canonical(va: u64): bool {
 }
 
 /**
+ * Accessed and dirty bits of a table's entry. A table whose code others share (all of it is marked then) is no longer what they have: true, an
+ * epoch has begun, and what runs must leave and start its instruction again.
+ */
+function setBits(at: u32, pte: u64): bool {
+  const seen = load<u64>(CODE_MASK + (at >>> 12) * 8) == ~(<u64>0);
+  if (seen) {
+    invalidate(at >>> 12, at & 0xfff, 8);
+    store<u32>(EXIT_REASON, 0);
+  }
+  store<u64>(at, pte);
+  if (logDirty) markDirty(at);
+  return seen;
+}
+
+/**
  * Walk the tables of `space`. Returns the machine address of `va`, or 0 after recording the fault (if `quiet`, without a trace and
  * without setting accessed or dirty bits). `user`: the access is a user-mode one.
  */
@@ -139,18 +154,12 @@ export function walk(va: u64, access: i32, space: u32, user: bool, quiet: bool):
       if (access == WRITE && load<u8>(SHARED + <u32>frame) != 0) return quiet ? 0 : unshare(<u32>((pte & ADDR) >> 12));
       if (!quiet) {
         const want: u64 = access == WRITE ? 0x60 : 0x20;
-        if ((pte & want) != want) {
-          store<u64>(at, pte | want);
-          if (logDirty) markDirty(at);
-        }
+        if ((pte & want) != want && setBits(at, pte | want) && access != EXEC) return 0;
       }
       const mask: u64 = (<u64>1 << shift) - 1;
       return <u32>(((frame << 12) & ~mask) | (va & mask));
     }
-    if (!quiet && (pte & 0x20) == 0 && !(levels == 3 && level == 3)) {
-      store<u64>(at, pte | 0x20);
-      if (logDirty) markDirty(at);
-    }
+    if (!quiet && (pte & 0x20) == 0 && !(levels == 3 && level == 3) && setBits(at, pte | 0x20) && access != EXEC) return 0;
     table = frame << 12;
     level--;
     shift -= 9;
@@ -380,7 +389,24 @@ export function peek(lo: u32, hi: u32, space: u32): u32 {
 
 /** For the host side: where the instruction byte at `va` is, at the present privilege, without effects. */
 export function peekCode(lo: u32, hi: u32): u32 {
-  return walk(clip((<u64>hi << 32) | <u64>lo), EXEC, modeSpace(), modeUser(), true);
+  return codeFrame(walk(clip((<u64>hi << 32) | <u64>lo), EXEC, modeSpace(), modeUser(), true));
+}
+
+/** Where the code at a machine address is kept: frames of the same content share it (cpu/code-twins.ts). */
+// @ts-ignore: decorator
+@inline
+export function codeFrame(maddr: u32): u32 {
+  const twin = load<u32>(TWIN + (maddr >>> 12) * 4);
+  return twin == 0 ? maddr : (twin << 12) | (maddr & 0xfff);
+}
+/** For the host side: a number that frames of the same content have in common; and have they? */
+export function hashFrame(frame: u32): u32 {
+  let h: u64 = 0;
+  for (let at = frame << 12, end = at + 4096; at < end; at += 8) h = rotl<u64>((h ^ load<u64>(at)) * 0x9e3779b97f4a7c15, 29);
+  return <u32>(h ^ (h >> 32));
+}
+export function sameFrame(a: u32, b: u32): bool {
+  return memory.compare(a << 12, b << 12, 4096) == 0;
 }
 
 export function flushTlbArrays(): void {

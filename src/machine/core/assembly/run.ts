@@ -10,7 +10,7 @@ import {
   MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_NEXT, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_HANDLER, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
-import { flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
+import { codeFrame, flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
 import { pvTransition } from "./pv";
 import { TSC_PER_NS } from "./tsc";
 
@@ -143,10 +143,11 @@ function codePage(lin: u64, mode: u32, key: u32): u32 {
     if (load<u32>(EXIT_VECTOR) == 14) store<u64>(EXIT_CR2, lin);
     return 0;
   }
+  const code = codeFrame(maddr);
   store<u64>(at, page);
   store<u32>(at, key, 8);
-  store<u32>(at, maddr, 12);
-  return maddr;
+  store<u32>(at, code, 12);
+  return code;
 }
 
 /** Where in the jump cache the last look-up left what it found. */
@@ -191,7 +192,7 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
     if (page2 != 0) {
       const second = walk((lin | 0xfff) + 1, 2, space, user, false);
       if (second == 0) return 0;
-      if (second != page2) continue;
+      if (codeFrame(second) != page2) continue;
     }
     const region = enterable(b, rip, mode);
     // The older of the two goes; a stale entry for the same address must not stay behind.
@@ -244,7 +245,7 @@ function regionValid(region: u32, mode: u32, rip: u64, delta: u64): bool {
   const space: u32 = (mode & MODE_SPACE) != 0 ? 1 : 0;
   const user = ((mode >>> MODE_CPL_SHIFT) & 3) == 3;
   for (let i: u32 = 0; i < n; i++, p += 16) {
-    if (walk(load<u64>(p) + delta, 2, space, user, true) != load<u32>(p, 8)) return false;
+    if (codeFrame(walk(load<u64>(p) + delta, 2, space, user, true)) != load<u32>(p, 8)) return false;
   }
   if (!stays) {
     if (known) {
