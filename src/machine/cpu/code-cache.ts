@@ -43,6 +43,9 @@ export interface CodeUnit {
   drop(): boolean;
 }
 
+/** So much space given back begins an epoch, to be used again. */
+const RELEASE = 1 << 18;
+
 /** What of the core the cache needs. */
 export interface CacheCore extends TwinCore {
   blockHash(maddr: number, mode: number): number;
@@ -52,6 +55,10 @@ export interface CacheCore extends TwinCore {
 export class CodeCache {
   private next = RECORDS;
   private readonly byFrame = new Map<Mfn, Set<CodeUnit>>();
+  /** Space that was given back: addresses by size, and what waits for an epoch (address and size in turn). */
+  private readonly free = new Map<number, number[]>();
+  private readonly released: number[] = [];
+  private releasedBytes = 0;
   /** Frames that share their code. */
   readonly twins: CodeTwins;
   /** Units dropped because their bytes changed. */
@@ -77,10 +84,35 @@ export class CodeCache {
 
   /** Space in the arena, 16-byte aligned; 0 when it is full (the caller resets everything). */
   allocate(bytes: number): number {
+    const size = (bytes + 15) & ~15;
+    if (this.releasedBytes >= RELEASE) this.reclaim();
+    const again = this.free.get(size)?.pop();
+    if (again !== undefined) return again;
     const at = this.next;
-    if (at + bytes > RECORDS_END) return 0;
-    this.next = (at + bytes + 15) & ~15;
+    if (at + size > RECORDS_END) return 0;
+    this.next = at + size;
     return at;
+  }
+
+  /**
+   * Give space back. What the dispatcher keeps for an epoch may lead to it still, and it may be running: it is used again when an epoch has begun
+   * since, and never by the core itself.
+   */
+  release(at: number, bytes: number): void {
+    this.released.push(at, (bytes + 15) & ~15);
+    this.releasedBytes += bytes;
+  }
+  private reclaim(): void {
+    const { released } = this;
+    for (let i = 0; i < released.length; i += 2) {
+      const size = released[i + 1] as number;
+      const list = this.free.get(size);
+      if (list === undefined) this.free.set(size, [released[i] as number]);
+      else list.push(released[i] as number);
+    }
+    released.length = 0;
+    this.releasedBytes = 0;
+    this.core.codeDropped();
   }
 
   /** Watch a unit's bytes. */
@@ -196,6 +228,9 @@ export class CodeCache {
     this.mem.u32.fill(0, BLOCK_HASH >>> 2, BLOCK_HASH_END >>> 2);
     this.mem.u32[HOT_LIST >>> 2] = 0;
     this.next = RECORDS;
+    this.free.clear();
+    this.released.length = 0;
+    this.releasedBytes = 0;
     this.core.codeDropped();
   }
 }

@@ -674,10 +674,11 @@ export class Cpu implements CpuApi, ModuleHost {
     u32[w + (REC_NEXT >>> 2)] = next;
   }
 
-  /** Called when a block's bytes change. The memory stays until the arena is reset: the block may be running. */
+  /** Called when a block's bytes change. Its memory is not used again at once: the block may be running. */
   dropBlock(at: number): boolean {
     const w = at >>> 2;
     this.cache.unlink(at);
+    this.cache.release(at, blockBytes((this.u32[w + blockField.n] as number) + 1));
     this.u32[w + blockField.region] = 0;
     this.u32[w + blockField.seenKey] = 0;
     if (this.u32[w + blockField.aliased] !== 0) return true;
