@@ -332,11 +332,11 @@ export class Xen {
   // --- registers -----------------------------------------------------------------------------------------------------------------
 
   /** Put a vCPU on the CPU. */
-  switchTo(v: Vcpu): void {
+  switchTo(v: Vcpu, now = this.clock.now()): void {
     const { cpu } = this;
     const old = this.current;
     if (old === v) {
-      v.time.stillLoaded(this.clock.now());
+      v.time.stillLoaded(now);
       return;
     }
     if (old !== null) {
@@ -348,7 +348,7 @@ export class Xen {
     this.current = v;
     v.mm.load();
     this.mem.u32[TSC_AUX >>> 2] = v.traps.tscAux;
-    v.time.afterLoad(this.clock.now());
+    v.time.afterLoad(now);
     reloadSegments(v);
   }
 
@@ -412,6 +412,9 @@ export class Xen {
   private slice(maxMs: number): number {
     const { clock, timers, scheduler } = this;
     this.sliceEnd = this.hostNow() + maxMs;
+    // A real clock need not be asked twice.
+    const end = clock.virtual ? Infinity : clock.now() + maxMs * 1e6;
+    let worked = false;
     if (this.visit !== null && !this.continueVisit()) return Infinity;
     for (;;) {
       if (this.exact) {
@@ -428,6 +431,7 @@ export class Xen {
       }
       this.drainHost();
       const now = clock.now();
+      if (worked && now >= end) return 0;
       if (timers.next() <= now) this.counters.timersFired += timers.runDue(now);
       let busy = 0;
       for (let p = 0; p < scheduler.pcpus; p++) {
@@ -448,21 +452,25 @@ export class Xen {
         if (this.hostNow() >= this.sliceEnd) return 0;
         continue;
       }
-      if (!this.runRound(0, busy > 1 ? GRAIN_SHARED : GRAIN_ALONE)) return Infinity;
-      if (this.hostNow() >= this.sliceEnd) return 0;
+      if (!this.runRound(0, busy > 1 ? GRAIN_SHARED : GRAIN_ALONE, now)) return Infinity;
+      if (clock.virtual && this.hostNow() >= this.sliceEnd) return 0;
+      worked = true;
     }
   }
 
   /** Each pCPU from `first` on has its turn; false: the machine was frozen meanwhile. */
-  private runRound(first: number, grain: number): boolean {
+  private runRound(first: number, grain: number, now: number): boolean {
     const { clock, scheduler } = this;
+    let ran = false;
     for (let p = first; p < scheduler.pcpus; p++) {
-      const now = clock.now();
+      if (ran) now = clock.now();
+      ran = false;
       // What another pCPU did in this round may have stopped this one's vCPU.
       if (scheduler.needsSchedule(p)) scheduler.schedule(p, now);
       const unit = scheduler.current(p);
       if (unit === null) continue;
       this.runVcpu(unit.vcpu, p, now, grain);
+      ran = true;
       if (this.visit !== null) return false;
     }
     this.rounds++;
@@ -487,7 +495,7 @@ export class Xen {
     this.thawed = false;
     this.visit = null;
     this.runVcpu(visit.v, visit.pcpu, visit.start, visit.grain, visit);
-    return this.visit === null && this.runRound(visit.pcpu + 1, visit.grain);
+    return this.visit === null && this.runRound(visit.pcpu + 1, visit.grain, this.clock.now());
   }
 
   /** `from`: a turn that was interrupted. */
@@ -503,7 +511,7 @@ export class Xen {
     let end = Math.min(start + left / rate, timers.next());
     if (from !== null) ({ left, end } = from);
     this.grainEnd = end;
-    if (from === null) this.switchTo(v);
+    if (from === null) this.switchTo(v, start);
     // Coming back may have ended it (no failsafe callback).
     if (v.domain.shuttingDown) return;
     let spent = 0;

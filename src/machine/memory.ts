@@ -90,8 +90,8 @@ export class PhysMem {
   setShared(ram: Mfn, on: boolean): void {
     this.shared[ram] = on ? 1 : 0;
   }
-  /** Where to write at a machine address; for the rest of its frame, not beyond. */
-  private target(a: Maddr): number {
+  /** Where in the plain views to write at a machine address, at once; for the rest of its frame, not beyond. */
+  forWrite(a: Maddr): number {
     let r = this.resolve(a);
     if (this.shared[r >>> 12] !== 0)
       r = this.breakSharing(Math.floor(a / PAGE_SIZE)) ? this.resolve(a) : this.sink * PAGE_SIZE + (a % PAGE_SIZE);
@@ -148,17 +148,17 @@ export class PhysMem {
     return ((this.u32[mask] as number) | (this.u32[mask + 1] as number)) !== 0;
   }
   w8(a: Maddr, v: number): void {
-    this.u8[this.target(a)] = v;
+    this.u8[this.forWrite(a)] = v;
   }
   w16(a: Maddr, v: number): void {
-    if ((a & 1) === 0) this.u16[this.target(a) >>> 1] = v;
+    if ((a & 1) === 0) this.u16[this.forWrite(a) >>> 1] = v;
     else {
       this.w8(a, v);
       this.w8(a + 1, v >>> 8);
     }
   }
   w32(a: Maddr, v: number): void {
-    if ((a & 3) === 0) this.u32[this.target(a) >>> 2] = v;
+    if ((a & 3) === 0) this.u32[this.forWrite(a) >>> 2] = v;
     else {
       this.w16(a, v);
       this.w16(a + 2, v >>> 16);
@@ -173,11 +173,11 @@ export class PhysMem {
     this.w64(a, v >>> 0, Math.floor(v / 4294967296) >>> 0);
   }
   zeroFrame(mfn: Mfn): void {
-    const at = this.target(mfn * PAGE_SIZE);
+    const at = this.forWrite(mfn * PAGE_SIZE);
     this.u8.fill(0, at, at + PAGE_SIZE);
   }
   copyFrame(dst: Mfn, src: Mfn): void {
-    const to = this.target(dst * PAGE_SIZE);
+    const to = this.forWrite(dst * PAGE_SIZE);
     const from = this.ram(src) * PAGE_SIZE;
     this.u8.copyWithin(to, from, from + PAGE_SIZE);
   }
@@ -201,19 +201,19 @@ export class PhysMem {
   write(a: Maddr, bytes: Uint8Array): void {
     const room = PAGE_SIZE - (a % PAGE_SIZE);
     if (bytes.length <= room) {
-      if (bytes.length > 0) this.u8.set(bytes, this.target(a));
+      if (bytes.length > 0) this.u8.set(bytes, this.forWrite(a));
       return;
     }
     for (let done = 0; done < bytes.length;) {
       const n = Math.min(bytes.length - done, PAGE_SIZE - ((a + done) % PAGE_SIZE));
-      this.u8.set(bytes.subarray(done, done + n), this.target(a + done));
+      this.u8.set(bytes.subarray(done, done + n), this.forWrite(a + done));
       done += n;
     }
   }
   fill(a: Maddr, value: number, len: number): void {
     for (let done = 0; done < len;) {
       const n = Math.min(len - done, PAGE_SIZE - ((a + done) % PAGE_SIZE));
-      const r = this.target(a + done);
+      const r = this.forWrite(a + done);
       this.u8.fill(value, r, r + n);
       done += n;
     }

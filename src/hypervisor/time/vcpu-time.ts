@@ -35,6 +35,12 @@ export function timeScale(ticksPerSecond: number): { mul: number; shift: number 
 
 const SCALE = timeScale(TSC_KHZ * 1000);
 
+/** A non-negative number below 2^53 in two words. */
+function put64(u32: Uint32Array, i: number, v: number): void {
+  u32[i] = v;
+  u32[i + 1] = Math.floor(v / 4294967296);
+}
+
 /** A PV vCPU ticks at 100 Hz until it says otherwise. */
 const DEFAULT_PERIOD = 10e6;
 /** Renew the time record of a vCPU that stays loaded at least this often. */
@@ -134,15 +140,18 @@ export class VcpuTime {
     const at = v.events.infoMaddr;
     if (at < 0) return;
     const { mem } = v.domain.xen;
-    const a = at + vcpu_info.time;
-    const begin = (mem.r32(a + vcpu_time_info.version) + 1) | 1;
-    mem.w32(a + vcpu_time_info.version, begin);
-    mem.w64n(a + vcpu_time_info.tsc_timestamp, now * TSC_PER_NS);
-    mem.w64n(a + vcpu_time_info.system_time, now);
-    mem.w32(a + vcpu_time_info.tsc_to_system_mul, SCALE.mul);
-    mem.w8(a + vcpu_time_info.tsc_shift, SCALE.shift & 0xff);
-    mem.w8(a + vcpu_time_info.flags, flags);
-    mem.w32(a + vcpu_time_info.version, begin + 1);
+    // The whole of it lies in one frame.
+    const a = mem.forWrite(at + vcpu_info.time);
+    const { u8, u32 } = mem;
+    const version = (a + vcpu_time_info.version) >>> 2;
+    const begin = ((u32[version] as number) + 1) | 1;
+    u32[version] = begin;
+    put64(u32, (a + vcpu_time_info.tsc_timestamp) >>> 2, now * TSC_PER_NS);
+    put64(u32, (a + vcpu_time_info.system_time) >>> 2, now);
+    u32[(a + vcpu_time_info.tsc_to_system_mul) >>> 2] = SCALE.mul;
+    u8[a + vcpu_time_info.tsc_shift] = SCALE.shift;
+    u8[a + vcpu_time_info.flags] = flags;
+    u32[version] = begin + 1;
     if (this.timeArea !== 0) this.writeTimeArea();
   }
 

@@ -199,6 +199,8 @@ export class Cpu implements CpuApi, ModuleHost {
   private readonly u32: Uint32Array;
   private readonly i32: Int32Array;
   private readonly dv: DataView;
+  /** The loaded vCPU's state block. */
+  private readonly live: Uint8Array;
   private nextSlot: number;
   private spent = 0;
   /** Slices that ended since hot blocks began to wait. */
@@ -224,6 +226,7 @@ export class Cpu implements CpuApi, ModuleHost {
     this.u32 = mem.u32;
     this.i32 = mem.i32;
     this.dv = new DataView(mem.buffer);
+    this.live = mem.u8.subarray(CPU, CPU + CPU_CONTEXT_SIZE);
     compiledCore ??= new WebAssembly.Module(base64(coreWasm));
     const instance = new WebAssembly.Instance(compiledCore, {
       env: {
@@ -709,11 +712,11 @@ export class Cpu implements CpuApi, ModuleHost {
     const a = this.u32[r];
     const b = this.u32[r + 1];
     const l = this.u32[LEVELS >>> 2];
-    this.mem.u8.set(ctx.bytes, CPU);
+    this.live.set(ctx.bytes);
     if (this.u32[r] !== a || this.u32[r + 1] !== b || this.u32[LEVELS >>> 2] !== l) this.core.flushTlb(ALL_CODE);
   }
   save(ctx: CpuContext): void {
-    ctx.bytes.set(this.mem.u8.subarray(CPU, CPU + CPU_CONTEXT_SIZE));
+    ctx.bytes.set(this.live);
   }
 
   // ---- registers ----
