@@ -84,18 +84,19 @@ export class CodeCache {
 
   /** Space in the arena, 16-byte aligned; 0 when it is full (the caller resets everything). */
   allocate(bytes: number): number {
-    const size = (bytes + 15) & ~15;
-    if (this.releasedBytes >= RELEASE) this.reclaim();
-    const again = this.free.get(size)?.pop();
-    if (again !== undefined) return again;
     const at = this.next;
-    if (at + size > RECORDS_END) return 0;
-    this.next = at + size;
+    if (at + bytes > RECORDS_END) return 0;
+    this.next = (at + bytes + 15) & ~15;
     return at;
+  }
+  /** Space for a block, that of an earlier one if there is. (Only blocks: what still leads there takes what it finds for one.) */
+  allocateBlock(bytes: number): number {
+    if (this.releasedBytes >= RELEASE) this.reclaim();
+    return this.free.get((bytes + 15) & ~15)?.pop() ?? this.allocate(bytes);
   }
 
   /**
-   * Give space back. What the dispatcher keeps for an epoch may lead to it still, and it may be running: it is used again when an epoch has begun
+   * Give a block's space back. What the dispatcher keeps for an epoch may lead to it still, and it may be running: it is used again when an epoch has begun
    * since, and never by the core itself.
    */
   release(at: number, bytes: number): void {

@@ -608,14 +608,16 @@ export class Cpu implements CpuApi, ModuleHost {
     }
     this.handlers.flush();
     this.counters.handlers = this.handlers.size;
-    let block = this.cache.allocate(blockBytes(insns.length + 1));
+    let block = this.cache.allocateBlock(blockBytes(insns.length + 1));
     if (block === 0) {
       this.forgetCode();
-      block = this.cache.allocate(blockBytes(insns.length + 1));
+      block = this.cache.allocateBlock(blockBytes(insns.length + 1));
     }
     const last = insns[insns.length - 1] as Insn;
     const noted =
-      crossing === 0 && (handlers[insns.length - 1] as Handler).op.indirect ? this.regions.noteTargets(at - last.len) : 0;
+      crossing === 0 && (handlers[insns.length - 1] as Handler).op.indirect
+        ? this.regions.noteTargets(at - last.len)
+        : 0;
     this.u32.fill(0, block >>> 2, (block + BLOCK_HEADER) >>> 2);
     const w = block >>> 2;
     this.u32[w + blockField.n] = insns.length;
