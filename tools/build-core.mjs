@@ -15,11 +15,12 @@ for (const [name, value] of Object.entries(layout))
   lines.push(`export const ${name}: ${value < 2 ** 32 ? "u32" : "u64"} = ${value};`);
 writeFileSync(`${out}/layout.ts`, lines.join("\n") + "\n");
 
-// Of the ABI, what the transitions of PV guests (assembly/pv.ts) go by; members of structures as STRUCTURE_MEMBER.
+// Of the ABI, what the transitions of PV guests (assembly/pv.ts, assembly/pagetables.ts) go by; members of structures as STRUCTURE_MEMBER.
 const abi = await build({
   stdin: {
     contents: `export { iret_context, FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, VGCF_in_syscall } from "./arch_x86_xen.ts";
-      export { vcpu_info, __HYPERVISOR_iret, __HYPERVISOR_set_segment_base, __HYPERVISOR_stack_switch, __HYPERVISOR_xen_version } from "./xen.ts";
+      export { vcpu_info, mmuext_op, __HYPERVISOR_iret, __HYPERVISOR_mmu_update, __HYPERVISOR_mmuext_op, __HYPERVISOR_set_segment_base, __HYPERVISOR_stack_switch, __HYPERVISOR_update_va_mapping, __HYPERVISOR_xen_version } from "./xen.ts";
+      export { DOMID_SELF, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_TLB_FLUSH } from "./xen.ts";
       export { XENVER_version } from "./version.ts";`,
     resolveDir: "src/abi",
   },
@@ -62,6 +63,8 @@ const args = [
   "--enable",
   "threads",
 ];
+// For `node --cpu-prof`: functions by name.
+if (process.argv.includes("--names")) args.push("--debug");
 const { error, stderr } = await asc.main(args);
 if (error) {
   console.error(stderr.toString());

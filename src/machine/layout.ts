@@ -142,17 +142,42 @@ export const PV_GS_USER = PV + 0x40;
 export const PV_CR2 = PV + 0x48;
 /** What xen_version answers (u32). */
 export const PV_VERSION = PV + 0x50;
+/** Number of its domain as an owner in the frame table (u32), and whether it may write to its page tables as if they were writable (u32). */
+export const PV_OWNER = PV + 0x54;
+export const PV_WRITABLE_TABLES = PV + 0x58;
 /** How often each was done in this run (u32 each). */
-export const PV_SYSCALLS = PV + 0x54;
-export const PV_IRETS = PV + 0x58;
-export const PV_STACK_SWITCHES = PV + 0x5c;
-export const PV_SEGMENT_BASES = PV + 0x60;
-export const PV_VERSIONS = PV + 0x64;
-export const PV_FAULTS = PV + 0x68;
-export const PV_SEGMENT_LOADS = PV + 0x6c;
-export const PV_END = PV + 0x70;
+export const PV_SYSCALLS = PV + 0x60;
+export const PV_IRETS = PV + 0x64;
+export const PV_STACK_SWITCHES = PV + 0x68;
+export const PV_SEGMENT_BASES = PV + 0x6c;
+export const PV_VERSIONS = PV + 0x70;
+export const PV_FAULTS = PV + 0x74;
+export const PV_SEGMENT_LOADS = PV + 0x78;
+export const PV_MMU_UPDATES = PV + 0x7c;
+export const PV_VA_MAPPINGS = PV + 0x80;
+export const PV_MMUEXT_OPS = PV + 0x84;
+export const PV_TABLE_WRITES = PV + 0x88;
+export const PV_END = PV + 0x8c;
 /** What each is charged: as much as an exit to the host side counts against a vCPU's turn. */
 export const PV_COST = 100;
+
+/**
+ * The hypervisor's frame table (memory/frame-table.ts), so that the core can change page-table entries by its rules: addresses of its arrays,
+ * the frames that a domain may own, the count of TLB flushes and where code mappings have changed since the last (u32 each).
+ */
+export const FRAMES = 0x2300;
+export const FRAMES_OWNER = FRAMES + 0x00;
+export const FRAMES_REF = FRAMES + 0x04;
+export const FRAMES_TCOUNT = FRAMES + 0x08;
+export const FRAMES_STAMP = FRAMES + 0x0c;
+export const FRAMES_TYPE = FRAMES + 0x10;
+export const FRAMES_FLAGS = FRAMES + 0x14;
+export const FRAMES_FIRST = FRAMES + 0x18;
+export const FRAMES_LIMIT = FRAMES + 0x1c;
+export const FRAMES_CLOCK = FRAMES + 0x20;
+export const FRAMES_CODE_CHANGED = FRAMES + 0x24;
+/** Bytes that it has for each frame, RAM or alias, behind the last frame (`PhysMem.frameTable`). */
+export const FRAMES_ENTRY = 20;
 
 /** AssemblyScript's static data. */
 export const CORE_DATA = 0x3000;

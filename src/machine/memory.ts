@@ -8,7 +8,7 @@
  * dropped (`onCodeWrite`) and a frame that is shared is written by nobody (`breakSharing`); frames below `firstFrame` are the engine's and
  * are never handed out. The plain views (`u8` …) know RAM only: `resolve` an address first.
  */
-import { CODE_MASK, DIRTY, ENGINE_END, MAX_FRAMES, PAGE_SIZE, SHARED } from "./layout.js";
+import { CODE_MASK, DIRTY, ENGINE_END, FRAMES_ENTRY, MAX_FRAMES, PAGE_SIZE, SHARED } from "./layout.js";
 
 /** A machine address: a byte offset in the linear memory, or one beyond it in an alias frame. */
 export type Maddr = number;
@@ -31,6 +31,8 @@ export class PhysMem {
   readonly firstFrame: number = ENGINE_END / PAGE_SIZE;
   /** For each alias frame the frame of RAM it stands for; 0 = none. It lies behind the last frame, so that no domain can own it. */
   readonly aliasTable: Uint32Array;
+  /** Address of FRAMES_ENTRY zeroed bytes for each frame, RAM and alias, for the hypervisor's table of them: behind the last frame too. */
+  readonly frameTable: number;
   /** Called before a write of the host side to a frame that holds decoded code. */
   onCodeWrite: (mfn: Mfn) => void = () => {};
   /**
@@ -53,8 +55,9 @@ export class PhysMem {
    * @param aliases frame numbers for memory that is shared copy-on-write
    */
   constructor(bytes: number, aliases = 0) {
-    const table = Math.ceil((aliases * 4) / 65536);
-    const pages = Math.min(65536, Math.ceil((ENGINE_END + bytes) / 65536) + table);
+    const wanted = Math.ceil((ENGINE_END + bytes) / 65536);
+    const table = Math.ceil((aliases * 4 + (wanted * 16 + aliases) * FRAMES_ENTRY + 8) / 65536);
+    const pages = Math.min(65536, wanted + table);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.buffer = this.memory.buffer;
     this.u8 = new Uint8Array(this.buffer);
@@ -67,6 +70,7 @@ export class PhysMem {
     this.limit = this.frames + aliases;
     this.ramEnd = this.frames * PAGE_SIZE;
     this.aliasTable = new Uint32Array(this.buffer, (pages - table) * 65536, aliases);
+    this.frameTable = Math.ceil(((pages - table) * 65536 + aliases * 4) / 8) * 8;
     this.shared = new Uint8Array(this.buffer, SHARED, this.frames);
   }
 

@@ -24,7 +24,7 @@ import { fillHypercallPage } from "../hypervisor/traps/hypercall-page.js";
 import { Xen } from "../hypervisor/xen.js";
 import { RealClock, type Clock } from "../machine/clock.js";
 import { Cpu, type EngineKind } from "../machine/cpu/cpu.js";
-import { ENGINE_END } from "../machine/layout.js";
+import { ENGINE_END, FRAMES_ENTRY } from "../machine/layout.js";
 import { PhysMem } from "../machine/memory.js";
 import { XenStoreClient } from "../xenstore/client.js";
 import type { XenStoreServer } from "../xenstore/server.js";
@@ -105,14 +105,14 @@ export interface DomainSpec {
 const XEN_OVERHEAD = 16 << 20;
 /** libxl gives a PV domain a MiB over its target (LIBXL_MAXMEM_CONSTANT). */
 export const MAXMEM_SLACK_PAGES = 256;
-/** Bytes that a frame number takes in the linear memory: its place in the M2P, and in the table of what aliases stand for. */
+/** Bytes that a frame number takes in the linear memory: its places in the M2P, in the frame table, and in the table of what aliases stand for. */
 const M2P_ENTRY = 8;
-const ALIAS_BYTES = M2P_ENTRY + 4;
+const ALIAS_BYTES = M2P_ENTRY + FRAMES_ENTRY + 4;
 const DEFAULT_FORK_MIB = 16384;
 /** Frame numbers for shared pages; the default gives way to real memory where 4 GiB do not hold both. */
 function aliasFrames(memory: number, memoryMiB: number, forkMiB: number | undefined): number {
   if (forkMiB !== undefined) return Math.max(0, Math.floor(forkMiB)) * 256;
-  const room = 2 ** 32 - ENGINE_END - memory - (1 << 20);
+  const room = 2 ** 32 - ENGINE_END - memory - (memory / 4096) * FRAMES_ENTRY - (1 << 20);
   return Math.max(0, Math.min(Math.min(DEFAULT_FORK_MIB, 16 * memoryMiB) * 256, Math.floor(room / ALIAS_BYTES)));
 }
 /** Per domain: page tables of the builder are the domain's own; shared info, grant and event frames are Xen's. */

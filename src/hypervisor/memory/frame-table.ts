@@ -14,6 +14,18 @@
 import { DOMID_IO, DOMID_XEN } from "../../abi/xen.js";
 import { EINVAL, ENOMEM } from "../../abi/errno.js";
 import type { CpuApi } from "../../machine/cpu/api.js";
+import {
+  FRAMES_CLOCK,
+  FRAMES_CODE_CHANGED,
+  FRAMES_FIRST,
+  FRAMES_FLAGS,
+  FRAMES_LIMIT,
+  FRAMES_OWNER,
+  FRAMES_REF,
+  FRAMES_STAMP,
+  FRAMES_TCOUNT,
+  FRAMES_TYPE,
+} from "../../machine/layout.js";
 import type { Mfn, PhysMem } from "../../machine/memory.js";
 import { bug } from "./invariant.js";
 import { M2p } from "./m2p.js";
@@ -59,26 +71,21 @@ export class FrameTable {
   /** One past the last frame of RAM, and one past the last frame that may be an alias of one. */
   readonly ramLimit: Mfn;
   limit: Mfn;
-  owner: Int32Array;
-  ref: Int32Array;
-  type: Uint8Array;
-  tcount: Int32Array;
-  flags: Uint8Array;
+  // In the machine's memory, as the core changes page-table entries too (core/assembly/pagetables.ts).
+  readonly owner: Int32Array;
+  readonly ref: Int32Array;
+  readonly type: Uint8Array;
+  readonly tcount: Int32Array;
+  readonly flags: Uint8Array;
   /** Linear page tables: > 0 entries of this table that map tables of its own level, < 0 uses of it by such entries; never both. */
-  linear: Int16Array;
-  stamp: Uint32Array;
+  readonly linear: Int16Array;
+  readonly stamp: Uint32Array;
   private next: Int32Array;
   private prev: Int32Array;
   private freeHead = -1;
   private freeTail = -1;
   freeFrames = 0;
-  /** Counts flushes of the live TLB. */
-  tlbClock = 1;
-  /**
-   * Where executable mappings have changed since the last flush (`CpuApi.flushTlb`). A flush that only concerns data leaves the
-   * engine's knowledge of code alone.
-   */
-  codeChanged = 7;
+  private readonly u32: Uint32Array;
 
   private readonly owners: Owner[] = [];
   /** Per owner: first page of the reservation's list, number of pages on it, number of shared Xen frames. */
@@ -103,13 +110,26 @@ export class FrameTable {
     this.first = mem.firstFrame;
     this.ramLimit = n;
     this.limit = n;
-    this.owner = new Int32Array(n);
-    this.ref = new Int32Array(n);
-    this.type = new Uint8Array(n);
-    this.tcount = new Int32Array(n);
-    this.flags = new Uint8Array(n);
-    this.linear = new Int16Array(n);
-    this.stamp = new Uint32Array(n);
+    const u32 = (this.u32 = mem.u32);
+    const { buffer, limit } = mem;
+    let end = mem.frameTable;
+    const place = (bytes: number, told = 0): number => {
+      const at = end;
+      end += bytes * limit;
+      if (told !== 0) u32[told >>> 2] = at;
+      return at;
+    };
+    this.owner = new Int32Array(buffer, place(4, FRAMES_OWNER), limit);
+    this.ref = new Int32Array(buffer, place(4, FRAMES_REF), limit);
+    this.tcount = new Int32Array(buffer, place(4, FRAMES_TCOUNT), limit);
+    this.stamp = new Uint32Array(buffer, place(4, FRAMES_STAMP), limit);
+    this.linear = new Int16Array(buffer, place(2), limit);
+    this.type = new Uint8Array(buffer, place(1, FRAMES_TYPE), limit);
+    this.flags = new Uint8Array(buffer, place(1, FRAMES_FLAGS), limit);
+    u32[FRAMES_FIRST >>> 2] = this.first;
+    u32[FRAMES_LIMIT >>> 2] = n;
+    this.tlbClock = 1;
+    this.codeChanged = 7;
     this.next = new Int32Array(n).fill(-1);
     this.prev = new Int32Array(n).fill(-1);
     this.addOwner({ domid: -1, dying: true, maxPages: 0 });
@@ -122,6 +142,24 @@ export class FrameTable {
     this.emptySink = this.allocXen();
     if (this.emptyRoot < 0 || this.emptySink < 0) bug("no memory for the hypervisor's own frames");
     this.sharing = new Sharing(this);
+  }
+
+  /** Counts flushes of the live TLB. */
+  get tlbClock(): number {
+    return this.u32[FRAMES_CLOCK >>> 2] as number;
+  }
+  private set tlbClock(n: number) {
+    this.u32[FRAMES_CLOCK >>> 2] = n;
+  }
+  /**
+   * Where executable mappings have changed since the last flush (`CpuApi.flushTlb`). A flush that only concerns data leaves the
+   * engine's knowledge of code alone.
+   */
+  get codeChanged(): number {
+    return this.u32[FRAMES_CODE_CHANGED >>> 2] as number;
+  }
+  set codeChanged(where: number) {
+    this.u32[FRAMES_CODE_CHANGED >>> 2] = where;
   }
 
   addOwner(o: Owner): number {
@@ -148,19 +186,14 @@ export class FrameTable {
     if (to <= this.limit) return true;
     if (to > this.mem.limit) return false;
     const n = Math.min(this.mem.limit, Math.max(to, this.ramLimit + 2 * (this.limit - this.ramLimit)));
-    const more = <A extends Int32Array | Int16Array | Uint32Array | Uint8Array>(a: A, to: A): A => {
-      to.set(a);
-      return to;
+    const more = (a: Int32Array): Int32Array => {
+      const longer = new Int32Array(n);
+      longer.set(a);
+      return longer;
     };
-    this.owner = more(this.owner, new Int32Array(n));
-    this.ref = more(this.ref, new Int32Array(n));
-    this.type = more(this.type, new Uint8Array(n));
-    this.tcount = more(this.tcount, new Int32Array(n));
-    this.flags = more(this.flags, new Uint8Array(n));
-    this.linear = more(this.linear, new Int16Array(n));
-    this.stamp = more(this.stamp, new Uint32Array(n));
-    this.next = more(this.next, new Int32Array(n));
-    this.prev = more(this.prev, new Int32Array(n));
+    this.next = more(this.next);
+    this.prev = more(this.prev);
+    this.u32[FRAMES_LIMIT >>> 2] = n;
     this.limit = n;
     return true;
   }
@@ -171,7 +204,7 @@ export class FrameTable {
     this.codeChanged &= ~where;
   }
   flushTlb(): void {
-    this.tlbClock = (this.tlbClock + 1) >>> 0;
+    this.tlbClock++;
     this.cpu.flushTlb(this.codeChanged);
     this.codeChanged = 0;
   }

@@ -6,8 +6,17 @@
  * could tell the difference: under a virtual clock (each exit takes time), with a trace or a debugger, with an NMI under way, areas to be
  * written on entry to the kernel, writes being recorded, or a vcpu_info that others share.
  */
-import { __HYPERVISOR_iret, __HYPERVISOR_set_segment_base, __HYPERVISOR_stack_switch } from "../../abi/xen.js";
-import { __HYPERVISOR_xen_version, VMASST_TYPE_architectural_iopl } from "../../abi/xen.js";
+import {
+  __HYPERVISOR_iret,
+  __HYPERVISOR_mmu_update,
+  __HYPERVISOR_mmuext_op,
+  __HYPERVISOR_set_segment_base,
+  __HYPERVISOR_stack_switch,
+  __HYPERVISOR_update_va_mapping,
+  __HYPERVISOR_xen_version,
+  VMASST_TYPE_architectural_iopl,
+  VMASST_TYPE_writable_pagetables,
+} from "../../abi/xen.js";
 import {
   PV_CR2,
   PV_END,
@@ -21,16 +30,22 @@ import {
   PV_IRETS,
   PV_KERNEL_SP,
   PV_KERNEL_SS,
+  PV_MMUEXT_OPS,
+  PV_MMU_UPDATES,
   PV_ON,
+  PV_OWNER,
   PV_SEGMENT_BASES,
   PV_SEGMENT_LOADS,
   PV_STACK_SWITCHES,
   PV_SYSCALL,
   PV_SYSCALLS,
   PV_SYSCALL_MASKS,
+  PV_TABLE_WRITES,
   PV_USER_ROOT,
+  PV_VA_MAPPINGS,
   PV_VERSION,
   PV_VERSIONS,
+  PV_WRITABLE_TABLES,
 } from "../../machine/layout.js";
 import type { Va } from "../../machine/cpu/api.js";
 import type { Vcpu } from "../vcpu.js";
@@ -81,6 +96,8 @@ export class FastTransitions {
     const gdt = v.mm.gdtFrames[0] as number;
     u32[PV_INFO >>> 2] = at;
     u32[PV_USER_ROOT >>> 2] = v.mm.userRoot;
+    u32[PV_OWNER >>> 2] = v.domain.mm.id;
+    u32[PV_WRITABLE_TABLES >>> 2] = v.domain.vmAssist & (1 << VMASST_TYPE_writable_pagetables);
     u32[PV_GDT >>> 2] = gdt < 0 ? 0 : mem.resolve(gdt * 4096);
     u32[PV_SYSCALL_MASKS >>> 2] = t.syscallMasks ? 1 : 0;
     u32[PV_FAULT_MASKS >>> 2] = t.masksEvents(PF) ? 1 : 0;
@@ -107,21 +124,30 @@ export class FastTransitions {
     const versions = u32[PV_VERSIONS >>> 2] as number;
     const faults = u32[PV_FAULTS >>> 2] as number;
     const loads = u32[PV_SEGMENT_LOADS >>> 2] as number;
-    const n = syscalls + irets + stacks + bases + versions + faults;
+    const updates = u32[PV_MMU_UPDATES >>> 2] as number;
+    const mappings = u32[PV_VA_MAPPINGS >>> 2] as number;
+    const mmuext = u32[PV_MMUEXT_OPS >>> 2] as number;
+    const writes = u32[PV_TABLE_WRITES >>> 2] as number;
+    const calls = irets + stacks + bases + versions + updates + mappings + mmuext;
+    const n = syscalls + calls + faults + writes;
     if (n === 0) return 0;
     for (let i = COUNTS; i < COUNTS_END; i++) u32[i] = 0;
     const { counters, cpu } = this.xen;
     counters.syscalls += syscalls;
     counters.irets += irets;
-    counters.hypercalls += irets + stacks + bases + versions;
-    counters.exceptions += faults;
-    counters.pageFaults += faults;
+    counters.hypercalls += calls;
+    counters.exceptions += faults + writes;
+    counters.pageFaults += faults + writes;
+    counters.ptwr += writes;
     counters.segmentLoads += loads;
-    add(counters.byVector, PF, faults);
+    add(counters.byVector, PF, faults + writes);
     add(counters.byHypercall, __HYPERVISOR_iret, irets);
     add(counters.byHypercall, __HYPERVISOR_stack_switch, stacks);
     add(counters.byHypercall, __HYPERVISOR_set_segment_base, bases);
     add(counters.byHypercall, __HYPERVISOR_xen_version, versions);
+    add(counters.byHypercall, __HYPERVISOR_mmu_update, updates);
+    add(counters.byHypercall, __HYPERVISOR_update_va_mapping, mappings);
+    add(counters.byHypercall, __HYPERVISOR_mmuext_op, mmuext);
     const t = v.traps;
     v.kernelMode = cpu.space === 0;
     t.kernelSs = u32[PV_KERNEL_SS >>> 2] as number;

@@ -42,6 +42,11 @@ function aliasOf(mfn: u64): u64 {
   return i < <u64>aliases ? <u64>load<u32>(aliasTable + (<u32>i << 2)) : 0;
 }
 
+/** The frame of RAM that a machine frame stands for; 0 = none. */
+export function ramOf(mfn: u64): u32 {
+  return <u32>(mfn < <u64>frames ? mfn : aliasOf(mfn));
+}
+
 /** A store to a shared frame: it gets memory of its own, and the instruction starts again, for addresses found before may be of the old frame. */
 function unshare(mfn: u32): u32 {
   store<u32>(EXIT_REASON, breakSharing(mfn) ? 0 : PAUSE);

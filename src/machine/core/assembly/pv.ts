@@ -1,6 +1,7 @@
 /**
  * The commonest transitions of a PV guest, done without leaving the core: a system call's entry to the guest kernel, HYPERVISOR_iret, page faults
- * passed on, and the hypercalls that only set or read a word (stack_switch, set_segment_base, xen_version).
+ * passed on, the hypercalls that only set or read a word (stack_switch, set_segment_base, xen_version), and changes of single L1 entries
+ * (pagetables.ts).
  *
  * The hypervisor's TypeScript (traps/exits.ts, bounce.ts, iret.ts, hypercalls/trap-ops.ts) is the reference and does everything else. Invariants: each
  * function either does the whole transition with the reference's result or changes nothing and answers false; memory is only
@@ -10,17 +11,20 @@
 import {
   BUDGET, CC_A, CC_OP, EFL, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, GPR, MODE, MODE_BITS_64, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE,
   MODE_SS32, PV_CHARGED, PV_COST, PV_CR2, PV_FAULT, PV_FAULTS, PV_FAULT_MASKS, PV_GDT, PV_GS_KERNEL, PV_GS_USER, PV_INFO, PV_IRETS, PV_KERNEL_SP,
-  PV_KERNEL_SS, PV_SEGMENT_BASES, PV_SEGMENT_LOADS, PV_STACK_SWITCHES, PV_SYSCALL, PV_SYSCALLS, PV_SYSCALL_MASKS, PV_USER_ROOT, PV_VERSION, PV_VERSIONS,
+  PV_KERNEL_SS, PV_MMUEXT_OPS, PV_MMU_UPDATES, PV_SEGMENT_BASES, PV_SEGMENT_LOADS, PV_STACK_SWITCHES, PV_SYSCALL, PV_SYSCALLS, PV_SYSCALL_MASKS,
+  PV_TABLE_WRITES, PV_USER_ROOT, PV_VA_MAPPINGS, PV_VERSION, PV_VERSIONS,
   RIP, SEG_ATTR, SEG_BASE, SEG_LIMIT, SEG_SEL,
 } from "../generated/layout";
 import {
   FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, VGCF_in_syscall, XENVER_version, __HYPERVISOR_iret,
-  __HYPERVISOR_set_segment_base, __HYPERVISOR_stack_switch, __HYPERVISOR_xen_version, iret_context_cs, iret_context_flags, iret_context_r11,
+  __HYPERVISOR_mmu_update, __HYPERVISOR_mmuext_op, __HYPERVISOR_set_segment_base, __HYPERVISOR_stack_switch, __HYPERVISOR_update_va_mapping,
+  __HYPERVISOR_xen_version, iret_context_cs, iret_context_flags, iret_context_r11,
   iret_context_rax, iret_context_rcx, iret_context_rflags, iret_context_rip, iret_context_rsp, iret_context_size, iret_context_ss, vcpu_info_arch_cr2,
   vcpu_info_evtchn_upcall_mask, vcpu_info_evtchn_upcall_pending,
 } from "../generated/abi";
 import { arithFlags } from "./flags";
 import { cached } from "./mmu";
+import { mmuextOp, mmuUpdate, tableWrite, updateVaMapping } from "./pagetables";
 
 /** Of exits.ts. */
 const EXCEPTION_EXIT: u32 = 2;
@@ -235,16 +239,24 @@ function iret(): bool {
   return true;
 }
 
-/** A hypercall that sets or reads a word. */
+/** A hypercall that sets or reads a word, or changes an entry of a page table. */
 function hypercall(): bool {
   const number = load<u64>(RAX);
   if (number == __HYPERVISOR_iret) return iret();
-  if (number != __HYPERVISOR_stack_switch && number != __HYPERVISOR_set_segment_base && number != __HYPERVISOR_xen_version) return false;
   if (eventDue(load<u8>(load<u32>(PV_INFO) + vcpu_info_evtchn_upcall_mask))) return false;
   const what = load<u32>(RDI);
   const value = load<u64>(RSI);
   let result: u64 = 0;
-  if (number == __HYPERVISOR_stack_switch) {
+  if (number == __HYPERVISOR_mmu_update) {
+    if (!mmuUpdate()) return false;
+    count(PV_MMU_UPDATES);
+  } else if (number == __HYPERVISOR_update_va_mapping) {
+    if (!updateVaMapping()) return false;
+    count(PV_VA_MAPPINGS);
+  } else if (number == __HYPERVISOR_mmuext_op) {
+    if (!mmuextOp()) return false;
+    count(PV_MMUEXT_OPS);
+  } else if (number == __HYPERVISOR_stack_switch) {
     store<u32>(PV_KERNEL_SS, (what & 0xffff) | 3);
     store<u64>(PV_KERNEL_SP, value);
     count(PV_STACK_SWITCHES);
@@ -252,14 +264,14 @@ function hypercall(): bool {
     if (what != XENVER_version) return false;
     result = <u64>load<u32>(PV_VERSION);
     count(PV_VERSIONS);
-  } else {
+  } else if (number == __HYPERVISOR_set_segment_base) {
     if (!canonical(value)) return false;
     if (what == SEGBASE_FS) setSegBase(FS, value);
     else if (what == SEGBASE_GS_USER) store<u64>(PV_GS_USER, value);
     else if (what == SEGBASE_GS_KERNEL) setSegBase(GS, value);
     else return false;
     count(PV_SEGMENT_BASES);
-  }
+  } else return false;
   store<u64>(RAX, result);
   store<u64>(RCX, load<u64>(RIP));
   store<u64>(R11, <u64>(rflags() | IF));
@@ -271,7 +283,11 @@ function pageFault(kernel: bool): bool {
   const error = load<i32>(EXIT_ERROR);
   if ((error & PFEC_RSVD) != 0) return false;
   // It may be one of its page tables that the kernel writes to.
-  if (kernel && (error & (PFEC_W | PFEC_P | PFEC_I)) == (PFEC_W | PFEC_P)) return false;
+  if (kernel && (error & (PFEC_W | PFEC_P | PFEC_I)) == (PFEC_W | PFEC_P)) {
+    if (eventDue(load<u8>(load<u32>(PV_INFO) + vcpu_info_evtchn_upcall_mask)) || !tableWrite()) return false;
+    count(PV_TABLE_WRITES);
+    return true;
+  }
   if (!enterKernel(load<u64>(PV_FAULT), load<u32>(PV_FAULT_MASKS), kernel ? error & ~PFEC_U : error | PFEC_U, false)) return false;
   const cr2 = load<u64>(EXIT_CR2);
   store<u64>(PV_CR2, cr2);
