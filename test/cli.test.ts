@@ -293,6 +293,7 @@ describe.skipIf(!haveGuests)("a run", () => {
     const r = await runCli(["run", hello, "--memory", "32", "--stats", "--timeout", "20"]);
     expect(r.stderr).toMatch(/statistics after .* s/);
     expect(r.stderr).toMatch(/console_io +\d/);
+    expect(r.stderr).toMatch(/engine\n(.*\n)* +interpreted +[1-9]/);
   });
 
   it("ends by SIGTERM with status 143 and shows the registers on SIGQUIT", async () => {

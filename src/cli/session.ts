@@ -27,6 +27,7 @@ import { Machine, type RunningDomain } from "../toolstack/machine.js";
 import { LineSplitter, TraceWriter, type Output } from "./output.js";
 import { Broadcasts, type BroadcastSpec } from "./broadcast.js";
 import { Capture, type CaptureSpec, type LinkSpec } from "./network.js";
+import { engineCounters } from "../machine/cpu/counters.js";
 import { collectStats, statsLines, type Stats } from "./stats.js";
 import { shutdownWord, STATUS_CRASH, STATUS_OK, STATUS_TIMEOUT, statusOf } from "./status.js";
 import { Terminal, type TerminalInput } from "./terminal.js";
@@ -258,7 +259,11 @@ export class Session {
       case "domains":
         return [...xen.domains.values()].map((d) => `${d.domid}\t${d.name}\n`).join("");
       case "stats":
-        return statsLines(collectStats(xen.counters, 0, this.machine.clock.now())).join("\n") + "\n";
+        return (
+          statsLines(collectStats(xen.counters, engineCounters(this.machine.cpu), 0, this.machine.clock.now())).join(
+            "\n",
+          ) + "\n"
+        );
       default:
         return `${command}: no such command; monitor help lists them\n`;
     }
@@ -420,7 +425,7 @@ export class Session {
   private result(end: RunEnd, seconds: number): SessionResult {
     this.terminal.close();
     const { xen } = this.machine;
-    const stats = collectStats(xen.counters, seconds, this.machine.clock.now());
+    const stats = collectStats(xen.counters, engineCounters(this.machine.cpu), seconds, this.machine.clock.now());
     let status = STATUS_OK;
     if (end === "ended") for (const s of this.slots) status = worse(status, statusOf(s.code));
     else if (end === "timeout") {

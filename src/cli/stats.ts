@@ -1,7 +1,8 @@
-/** The hypervisor's counters as an object for `--json` and as lines for `--stats`. */
+/** The hypervisor's and the engine's counters as an object for `--json` and as lines for `--stats`. */
 import type { Counters } from "../hypervisor/counters.js";
 import { hypercalls } from "../hypervisor/hypercalls/table.js";
 import { vectorName } from "../hypervisor/traps/inject.js";
+import { EXITS, type EngineCounters } from "../machine/cpu/counters.js";
 
 export interface Stats {
   readonly seconds: number;
@@ -9,6 +10,8 @@ export interface Stats {
   readonly counters: Readonly<Record<string, number>>;
   readonly hypercalls: Readonly<Record<string, number>>;
   readonly exceptions: Readonly<Record<string, number>>;
+  /** What the engine did, by the names of `EngineCounters`. */
+  readonly engine: Readonly<Record<string, number>>;
 }
 
 /** Non-zero entries, the largest first. */
@@ -17,7 +20,19 @@ function ranked(counts: Float64Array, name: (i: number) => string): Record<strin
   return Object.fromEntries(entries.sort((a, b) => b[1] - a[1]));
 }
 
-export function collectStats(c: Counters, seconds: number, guestNs: number): Stats {
+function engineStats(e: EngineCounters): Record<string, number> {
+  const out: Record<string, number> = {};
+  const take = (from: object, prefix = ""): void => {
+    for (const [k, v] of Object.entries(from)) if (typeof v === "number") out[prefix + k] = Math.round(v);
+  };
+  take(e);
+  take(e.host);
+  take(e.translation, "translation.");
+  EXITS.forEach((name, i) => (out[`exits.${name}`] = e.host.exits[i] ?? 0));
+  return out;
+}
+
+export function collectStats(c: Counters, e: EngineCounters, seconds: number, guestNs: number): Stats {
   const counters: Record<string, number> = {};
   for (const [k, v] of Object.entries(c)) if (typeof v === "number") counters[k] = v;
   return {
@@ -26,6 +41,7 @@ export function collectStats(c: Counters, seconds: number, guestNs: number): Sta
     counters,
     hypercalls: ranked(c.byHypercall, (i) => hypercalls[i]?.name ?? `hypercall_${i}`),
     exceptions: ranked(c.byVector, vectorName),
+    engine: engineStats(e),
   };
 }
 
@@ -38,10 +54,12 @@ export function statsLines(s: Stats): string[] {
   for (const [title, part] of [
     ["hypercalls", s.hypercalls],
     ["exceptions", s.exceptions],
+    ["engine", s.engine],
   ] as const) {
-    if (Object.keys(part).length === 0) continue;
+    const some = Object.entries(part).filter(([, n]) => n > 0);
+    if (some.length === 0) continue;
     lines.push(title);
-    for (const [k, n] of Object.entries(part)) lines.push(row(k, n));
+    for (const [k, n] of some) lines.push(row(k, n));
   }
   return lines;
 }

@@ -21,6 +21,7 @@ import {
   LINK_RETURN_MODE,
   LINK_RETURN_VA,
   MADE_FROM,
+  MODE,
   MODE_BITS_64,
   MODE_BITS_MASK,
   MODE_CPL_SHIFT,
@@ -123,6 +124,8 @@ export class RegionCompiler {
     wasmBytes: 0,
     translateMs: 0,
     refused: 0,
+    /** Hot blocks that had gone, or were of another address space. */
+    missed: 0,
   };
   /** Blocks that could not be translated, by machine address and mode, so that they are not tried again and again. */
   private readonly refused = new Set<number>();
@@ -240,11 +243,17 @@ export class RegionCompiler {
       });
     }
     hot.sort((a, b) => a.va - b.va);
+    const { mode: present } = this.cpu;
     for (const { va, block, again } of hot) {
       const maddr = u32[(block + BLOCK_MADDR) >>> 2] as number;
       const mode = u32[(block + BLOCK_MODE) >>> 2] as number;
+      // The kernel's code is looked at as the kernel sees it and the program's as the program does, whichever was stopped for it.
+      u32[MODE >>> 2] = mode;
       // The block may have gone, or belong to an address space that is not the present one: it will become hot again.
-      if (mode !== this.cpu.mode || cache.find(maddr, mode) !== block || this.cpu.codeAddr(va) !== maddr) continue;
+      if (cache.find(maddr, mode) !== block || this.cpu.codeAddr(va) !== maddr) {
+        this.stats.missed++;
+        continue;
+      }
       if (again) {
         // From its beginning: it may have been entered in its middle.
         const old = this.bySlot.get(u32[(block + BLOCK_REGION) >>> 2] as number);
@@ -274,6 +283,7 @@ export class RegionCompiler {
         this.stats.refused++;
       } else if (m !== "full") made.push(m);
     }
+    u32[MODE >>> 2] = present;
     if (made.length > 0) this.build(module, made);
     this.stats.translateMs += this.now() - t0;
   }
