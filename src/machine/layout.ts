@@ -314,7 +314,7 @@ export const MOVES_REACH = 2 ** 27;
 /**
  * Links: where a region's exits to known addresses lead, so that the dispatcher need not look them up. A link holds the epoch that it is
  * good for u32 (0 = none yet), then entry number and function table index u32 (entry in the low byte). A call's link is followed by the one of
- * its return point and that one's address: i64, then which epoch u32, mode u32.
+ * its return point and that one's address: i64, then which epoch u32, mode u32. An indirect branch's link ends with the target that it is good for: i64.
  *
  * Invariant: the second word of every eight bytes, shifted right by eight, is a region's table index only where it is a link (indices of
  * regions are above 127, and an address's upper half is below that, or above all indices).
@@ -327,10 +327,13 @@ export const LINK_RETURN = 8;
 export const LINK_RETURN_VA = 16;
 export const LINK_RETURN_EPOCH = 24;
 export const LINK_RETURN_MODE = 28;
-/** What a region returns: go on at RIP; leave the engine; RIP is a `ret`'s target; or a link's address with the number of its epoch and whether it is a call's. */
+export const LINK_TARGET = 8;
+export const CALL_LINK_TARGET = 32;
+/** What a region returns: go on at RIP; leave the engine; RIP is a `ret`'s target; or a link's address with the number of its epoch and whether it is a call's, and an indirect branch's. */
 export const LEFT_NONE = 0;
 export const LEFT_ENGINE = 2;
 export const LEFT_RETURN = 4;
 export const LEFT_LINK = 16;
 export const LEFT_EPOCH_MASK = 3;
 export const LEFT_CALL = 4;
+export const LEFT_INDIRECT = 8;

@@ -18,7 +18,8 @@ const STACK = 0x800000;
 const RAX = 0,
   RCX = 1,
   RBX = 3,
-  RSP = 4;
+  RSP = 4,
+  RSI = 6;
 
 const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
 const NOPS = new Array<number>(24).fill(0x90);
@@ -203,6 +204,45 @@ describe("indirect branches", () => {
     box.write(box.maddr(OTHER), adds(5));
     box.cpu.setRegVa(RBX, OTHER);
     expect(box.loop(1000)).toBe(5000);
+  });
+
+  function far(): Box {
+    const box = new Box();
+    box.write(box.maddr(CODE), CALLS_BY_POINTER);
+    box.write(box.maddr(FUNCTION), adds(1));
+    box.write(box.maddr(OTHER), adds(5));
+    box.cpu.setRegVa(RBX, FUNCTION);
+    expect(box.loop(500)).toBe(500);
+    return box;
+  }
+
+  it("lead to another region and back without the dispatcher", () => {
+    const box = far();
+    const n = box.counted(() => expect(box.loop(1000)).toBe(1000));
+    expect(n("linked")).toBeGreaterThan(1900);
+    expect(n("entered")).toBeLessThan(200);
+  });
+
+  it("follow the pointer to another region, and to what is made or mapped where it points", () => {
+    const box = far();
+    box.cpu.setRegVa(RBX, OTHER);
+    expect([box.loop(500), box.loop(500)]).toEqual([2500, 2500]);
+    box.cpu.setRegVa(RBX, FUNCTION);
+    box.mem.w8(box.maddr(FUNCTION) + NOPS.length + 3, 2);
+    expect(box.loop(500)).toBe(1000);
+    const other = box.frame();
+    box.write(other, adds(3));
+    box.map(FUNCTION, other);
+    box.cpu.flushTlb();
+    expect([box.loop(500), box.loop(500)]).toEqual([1500, 1500]);
+  });
+
+  it("take turns between two regions", () => {
+    const box = far();
+    const by = [...hex("ffd3 4831f3 ffc9 75f7"), STOP]; // loop: call rbx; xor rbx, rsi; dec ecx; jnz loop
+    box.write(box.maddr(CODE), by);
+    box.cpu.setRegVa(RSI, FUNCTION ^ OTHER);
+    for (let i = 0; i < 4; i++) expect(box.loop(500)).toBe(250 * 6);
   });
 
   it("find a target that changed", () => {

@@ -15,6 +15,7 @@ import {
   CALL_LINK_SIZE,
   HOT_LIST,
   LEFT_CALL,
+  LEFT_INDIRECT,
   LINKS,
   LINKS_END,
   LINK_RETURN_EPOCH,
@@ -193,22 +194,23 @@ export class RegionCompiler {
   }
 
   /** Make a link for an exit of a region for `mode`. One that is not used in the end is no loss. */
-  private link(mode: number, target: Va, returnTo: Va | undefined): number {
+  private link(mode: number, target: Va, returnTo: Va | undefined, indirect = 0): number {
     const at = this.nextLink;
-    if (at + CALL_LINK_SIZE > LINKS_END) {
+    if (at + CALL_LINK_SIZE + LINK_STEP > LINKS_END) {
       this.full = true;
       return 0;
     }
-    this.nextLink = at + (returnTo === undefined ? LINK_STEP : CALL_LINK_SIZE);
+    // (One with a target beside it has room for that.)
+    this.nextLink = at + (returnTo === undefined ? LINK_STEP : CALL_LINK_SIZE + (indirect !== 0 ? LINK_STEP : 0));
     const { u32 } = this.cpu.mem;
     u32.fill(0, at >>> 2, this.nextLink >>> 2);
     const epoch = (va: Va): number => (va >= 0 ? 0 : (mode & MODE_SPACE) === 0 ? 1 : 2);
-    if (returnTo === undefined) return at | epoch(target);
+    if (returnTo === undefined) return at | indirect | epoch(target);
     u32[(at + LINK_RETURN_VA) >>> 2] = returnTo | 0;
     u32[(at + LINK_RETURN_VA + 4) >>> 2] = Math.floor(returnTo / TWO32) | 0;
     u32[(at + LINK_RETURN_EPOCH) >>> 2] = epoch(returnTo);
     u32[(at + LINK_RETURN_MODE) >>> 2] = mode;
-    return at | LEFT_CALL | epoch(target);
+    return at | LEFT_CALL | indirect | epoch(target);
   }
 
   /** No link may lead to a region that has gone. */
@@ -294,6 +296,7 @@ export class RegionCompiler {
     const movable = moves(va, mode);
     const region = translateRegion(this.source(mode), this.cpu.ops, module, va, mode, {
       link: (target, back) => this.link(mode, target, back),
+      indirectLink: (at, back) => this.link(mode, at, back, LEFT_INDIRECT),
       ...(movable ? { delta: REGION_DELTAS + slot * 8 } : {}),
       ...(again ? { inlineLimit: Infinity } : {}),
     });

@@ -316,9 +316,13 @@ class RegionWriter {
       return;
     }
     const link = this.link(b, va);
-    if (this.opts.delta !== undefined && (link & LEFT_CALL) !== 0)
-      this.code.store(8, c32(link & ~(LEFT_LINK - 1)), this.sem.placed(b.next), LINK_RETURN_VA);
+    this.noteReturn(b, link);
     this.sem.leaveTo(va, link);
+  }
+  /** A call's link says where it returns to: here, wherever that is. */
+  private noteReturn(b: Block, link: number): void {
+    if (this.opts.delta !== undefined && (link & LEFT_CALL) !== 0 && link >= LEFT_LINK)
+      this.code.store(8, c32(link & ~(LEFT_LINK - 1)), this.sem.placed(b.next), LINK_RETURN_VA);
   }
 
   /** The link of an exit to a known address: one for all that lead there. */
@@ -406,7 +410,14 @@ class RegionWriter {
         sem.raiseAt(b.vas[b.vas.length - 1] as Va);
         code.end();
       }
-      sem.leaveIndirect(target, b.end === END.RETURN && this.opts.link ? LEFT_RETURN : 0);
+      if (b.end === END.RETURN) {
+        sem.leaveIndirect(target, this.opts.link ? LEFT_RETURN : 0);
+        return;
+      }
+      const back = b.end === END.INDIRECT_CALL ? b.next : undefined;
+      const link = this.opts.indirectLink?.(b.vas[b.vas.length - 1] as Va, back) ?? 0;
+      this.noteReturn(b, link);
+      sem.leaveIndirect(target, link);
     };
     // The candidates are known by where the region was made.
     let made = target;

@@ -42,6 +42,8 @@ export interface TranslateOptions {
   delta?: number;
   /** A link for an exit to a known address, for a call with its return point; 0 = none (layout.ts, LINKS). Default: exits go through the dispatcher. */
   link?: (target: Va, returnTo: Va | undefined) => number;
+  /** The same for an indirect branch at `va`, whose target it remembers. */
+  indirectLink?: (va: Va, returnTo: Va | undefined) => number;
   maxBlocks?: number;
   maxInstructions?: number;
   maxPages?: number;
