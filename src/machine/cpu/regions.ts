@@ -285,8 +285,8 @@ export class RegionCompiler {
         this.stats.refused++;
       } else if (m !== "full") made.push(m);
     }
-    u32[MODE >>> 2] = present;
     if (made.length > 0) this.build(module, made);
+    u32[MODE >>> 2] = present;
     this.stats.translateMs += this.now() - t0;
   }
 
@@ -336,6 +336,8 @@ export class RegionCompiler {
 
   private publish({ region, slot, mode, movable, again }: Made, home: { live: number }): void {
     const { mem, cache } = this.cpu;
+    // Its entries are looked up as its own mode sees them.
+    mem.u32[MODE >>> 2] = mode;
     const pages = new Map<Va, number>();
     for (const r of region.ranges) pages.set(r.va - (r.maddr & 4095), r.maddr & ~4095);
     const list = cache.allocate(pages.size * 16);
