@@ -22,18 +22,19 @@ const RAX = 0,
   RSI = 6;
 
 const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
-const NOPS = new Array<number>(24).fill(0x90);
+const NOPS = new Array<number>(48).fill(0x90);
 const STOP = 0xcc;
 /** add rax, n; ret — behind so many instructions that it stays a region of its own. */
 const adds = (n: number): number[] => [...NOPS, ...hex("4883c0"), n, 0xc3];
 
 class Box {
   readonly mem = new PhysMem(8 << 20);
-  readonly cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold: 8, again: 0 });
+  readonly cpu: Cpu;
   private next = this.mem.firstFrame;
   private readonly root = this.frame();
 
-  constructor() {
+  constructor(threshold = 8) {
+    this.cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold, again: 0 });
     for (const va of [CODE, FUNCTION, OTHER, STACK]) this.map(va, this.frame());
     this.cpu.setRoot(0, this.root, 4);
     this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
@@ -249,5 +250,28 @@ describe("indirect branches", () => {
     const box = pointer();
     box.write(box.maddr(FUNCTION), hex("4883c002 c3")); // add rax, 2; ret
     expect(box.loop(1000)).toBe(2000);
+  });
+});
+
+describe("hot code", () => {
+  it("that was found before another mode ran is translated when its own runs again", () => {
+    const box = new Box(100);
+    const { cpu } = box;
+    // loop: dec ecx; jnz loop
+    box.write(box.maddr(CODE), [...hex("ffc9 75fc"), STOP]);
+    box.write(box.maddr(OTHER), hex("ebfe"));
+    box.loop(150);
+    const elsewhere = (): void => {
+      cpu.rip = OTHER;
+      for (let i = 0; i < 40; i++) expect(cpu.run(2)).toBe(Exit.BUDGET);
+    };
+    cpu.setTaskSwitched(true);
+    elsewhere();
+    expect(cpu.regions.stats.regions).toBe(0);
+    cpu.setTaskSwitched(false);
+    elsewhere();
+    expect(cpu.regions.stats.regions).toBe(1);
+    const n = box.counted(() => box.loop(150));
+    expect(n("interpreted")).toBeLessThan(10);
   });
 });

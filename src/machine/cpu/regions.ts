@@ -51,6 +51,9 @@ const TWO32 = 4294967296;
 const MODULES_MAX = 8192;
 /** Links are 16 bytes apart, so that their addresses leave room for the epoch's number. */
 const LINK_STEP = 16;
+/** What a region may span that is made again with all that it calls: a kernel's functions are short, and lie far apart. */
+const AGAIN_BLOCKS = 400;
+const AGAIN_PAGES = 48;
 const NO_TARGETS: readonly Va[] = [];
 /** A target that an indirect branch takes less often than this share of all is left to the dispatcher. */
 const RARE = 1 / 64;
@@ -277,7 +280,7 @@ export class RegionCompiler {
           continue;
         }
       }
-      if (made.some((m) => m.region.ranges.some((r) => va >= r.va && va < r.va + r.len))) continue;
+      if (made.some((m) => m.mode === mode && m.region.ranges.some((r) => va >= r.va && va < r.va + r.len))) continue;
       if (this.refused.has(this.key(maddr, mode))) continue;
       const m = this.translate(module, va, mode, false);
       if (m === "refused") {
@@ -298,7 +301,7 @@ export class RegionCompiler {
       link: (target, back) => this.link(mode, target, back),
       indirectLink: (at, back) => this.link(mode, at, back, LEFT_INDIRECT),
       ...(movable ? { delta: REGION_DELTAS + slot * 8 } : {}),
-      ...(again ? { inlineLimit: Infinity } : {}),
+      ...(again ? { inlineLimit: Infinity, maxBlocks: AGAIN_BLOCKS, maxPages: AGAIN_PAGES } : {}),
     });
     if (region !== null) return { region, slot, mode, movable, again };
     this.freeSlots.push(slot);

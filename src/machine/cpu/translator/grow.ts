@@ -87,7 +87,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
   const maxBlocks = opts.maxBlocks ?? 200;
   const maxInstructions = opts.maxInstructions ?? 3000;
   const maxPages = opts.maxPages ?? 24;
-  const inlineLimit = opts.inlineLimit ?? 16;
+  const inlineLimit = opts.inlineLimit ?? 40;
   const moves = opts.delta !== undefined;
   const blocks: Block[] = [];
   const at = new Map<Va, Block>();
@@ -116,7 +116,7 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
     if (inlineLimit === Infinity) return true;
     if (inlineLimit === 0 || Number.isNaN(callee)) return false;
     let yes = inlined.get(callee);
-    if (yes === undefined) inlined.set(callee, (yes = isSmallLeaf(src, callee, mode, inlineLimit, moves)));
+    if (yes === undefined) inlined.set(callee, (yes = isSmall(src, callee, mode, inlineLimit, moves)));
     return yes;
   };
 
@@ -254,8 +254,8 @@ export function grow(src: CodeSource, shapes: Shapes, entry: Va, mode: number, o
   return { blocks, at, instructions, returns };
 }
 
-/** A function of at most `limit` instructions on the paths seen, without calls or indirect jumps. */
-function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number, near: boolean): boolean {
+/** A function of at most `limit` instructions on the paths seen, with those that it calls, and without indirect calls. */
+function isSmall(src: CodeSource, start: Va, mode: number, limit: number, near: boolean): boolean {
   const seen = new Set<Va>();
   const work: Va[] = [start];
   let left = limit;
@@ -276,8 +276,9 @@ function isSmallLeaf(src: CodeSource, start: Va, mode: number, limit: number, ne
         const targets = src.targets(va, near);
         if (targets.length === 0) return false;
         work.push(...targets);
-      } else if (end !== undefined) return false;
-      if (end !== undefined) break;
+      } else if (end === END.CALL) work.push(relativeTarget(insn, next, mode));
+      else if (end !== undefined) return false;
+      if (end !== undefined && end !== END.CALL) break;
       va = next;
     }
   }

@@ -48,8 +48,8 @@ export interface TranslateOptions {
   maxInstructions?: number;
   maxPages?: number;
   /**
-   * Follow direct calls into callees that make no calls themselves and have at most so many instructions (default 16); Infinity follows
-   * all. Code that is only warm gets much bigger by it, and V8's time for it with it; what is really hot gains by half.
+   * Follow direct calls into callees of at most so many instructions with those that they call (default 40); Infinity follows all. Code
+   * that is only warm gets much bigger by it, and V8's time for it with it; what is really hot gains by half.
    */
   inlineLimit?: number;
   /** Accesses of a block near each other share one TLB check (default true). */
