@@ -111,7 +111,7 @@ const READS = [...hex("480305f92f0000 ffc9 75f5"), STOP];
 /** loop: call +0x1000; dec ecx; jnz loop */
 const CALLS = [...hex("e8fb0f0000 ffc9 75f7"), STOP];
 /** add rax, n; ret — behind so many instructions that it stays a region of its own. */
-const adds = (n: number): number[] => [...NOPS, ...hex("4883c0"), n, 0xc3];
+const adds = (n: number): number[] => [...NOPS, ...NOPS, ...hex("4883c0"), n, 0xc3];
 
 function reader(): Box {
   const box = new Box();
