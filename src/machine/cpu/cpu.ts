@@ -678,6 +678,8 @@ export class Cpu implements CpuApi, ModuleHost {
     u32[w + (REC_IMM >>> 2)] = relative ? target | 0 : imm;
     u32[w + (REC_IMM >>> 2) + 1] = relative ? Math.floor(target / TWO32) : insn.immHi;
     u32[w + (REC_NEXT >>> 2)] = next;
+    // (It is read as 64 bits, and what was here before need not be zero.)
+    u32[w + (REC_NEXT >>> 2) + 1] = 0;
   }
 
   /** Called when a block's bytes change. Its memory is not used again at once: the block may be running. */

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { VirtualClock } from "../../clock.js";
-import { CPU, CPU_CONTEXT_SIZE, EPOCHS, REC_AT } from "../../layout.js";
+import { CPU, CPU_CONTEXT_SIZE, EPOCHS, RECORDS, REC_AT } from "../../layout.js";
 import { PhysMem } from "../../memory.js";
 import { Cpu } from "../cpu.js";
 import { Exit } from "../exits.js";
@@ -82,6 +82,17 @@ class Box {
     }
   }
 }
+
+describe("a block", () => {
+  it("is whole where other blocks were before everything was forgotten", () => {
+    const box = new Box();
+    box.write(FUNCTION, adds(3));
+    expect(box.run(10)).toBe(30);
+    box.cpu.forgetCode();
+    box.mem.u8.fill(0xff, RECORDS, RECORDS + 65536);
+    expect(box.run(10)).toBe(30);
+  });
+});
 
 describe("a block that ran after another", () => {
   it("is not run again when the host has changed its bytes", () => {
