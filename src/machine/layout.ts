@@ -184,16 +184,16 @@ export const CORE_DATA = 0x3000;
 export const CORE_DATA_END = 0x20000;
 
 /** TLB: per space a read and a write array. Entry: tag i64 (page VA; 1 = empty), addend i32, spare i32. */
-export const TLB_ENTRIES = 1024;
+export const TLB_ENTRIES = 4096;
 export const TLB_ENTRY_SIZE = 16;
 export const TLB_ARRAY_SIZE = TLB_ENTRIES * TLB_ENTRY_SIZE;
-export const TLB = 0x20000;
+export const TLB = 0xfc0000;
 /** Read array of space s at TLB + s*2*TLB_ARRAY_SIZE; write array follows it. */
 export const TLB_END = TLB + 4 * TLB_ARRAY_SIZE;
 
 /** Addresses of the TLB entries filled since the last flush (u32 each), so that a flush clears what was used. */
 export const TLB_FILLED = 0x30000;
-export const TLB_FILLED_MAX = 512;
+export const TLB_FILLED_MAX = 2048;
 /**
  * Per machine frame, which of its 64 granules of 64 bytes hold decoded code (u64 mask). A frame with a non-zero mask never
  * has an entry in a write TLB array, so that every store to it takes the slow path and is checked.

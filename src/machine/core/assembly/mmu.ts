@@ -455,12 +455,12 @@ export function dropFrame(frame: u32): void {
 /** A frame now holds code: no write-array entry may lead to it. */
 export function dropWriters(frame: u32): void {
   const page = frame << 12;
-  for (let s: u32 = 0; s < 2; s++) {
-    const base = TLB + s * 2 * TLB_ARRAY_SIZE + TLB_ARRAY_SIZE;
-    for (let i: u32 = 0; i < TLB_ENTRIES; i++) {
-      const at = base + (i << 4);
-      const tag = load<u64>(at);
-      if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
-    }
+  const listed = filled <= TLB_FILLED_MAX;
+  const n: u32 = listed ? filled : 4 * TLB_ENTRIES;
+  for (let i: u32 = 0; i < n; i++) {
+    const at = listed ? load<u32>(TLB_FILLED + i * 4) : TLB + (i << 4);
+    if (((at - TLB) & TLB_ARRAY_SIZE) == 0) continue;
+    const tag = load<u64>(at);
+    if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
   }
 }
