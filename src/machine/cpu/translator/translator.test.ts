@@ -192,13 +192,25 @@ describe("regions", () => {
     while (a.bytes.length < 4094) a.b(0x90);
     a.hex("48ffc0").ret(); // crosses the page
     const m = machine(a.done());
-    const r = region(m, CODE, { maxInstructions: 5000 });
+    const r = region(m, CODE, { maxInstructions: 5000, maxSize: Infinity });
     expect(r.region.ranges).toEqual([
       { va: CODE, maddr: CODE, len: 4096 },
       { va: CODE + 4096, maddr: CODE + 4096, len: 2 },
     ]);
     expect(r.region.instructions).toBe(4096);
   }, 60000);
+
+  it("end where V8 would no longer keep their registers in registers: accesses to memory count for three", () => {
+    const made = (instruction: string): number => {
+      const a = new Asm();
+      for (let i = 0; i < 2000; i++) a.hex(instruction);
+      return region(machine(a.ret().done()), CODE).region.instructions;
+    };
+    const register = made("4883c001"); // add rax, 1
+    expect(register).toBeGreaterThan(1000);
+    expect(register).toBeLessThan(1300);
+    expect(made("488b4608")).toBe(Math.ceil(register / 3)); // mov rax, [rsi+8]
+  });
 
   it("handle loops with two entries through the dispatch", () => {
     // test edi,edi; jz B; A: add rax,1; B: add rax,2; dec rcx; jnz A2 ...; A2: jmp A

@@ -46,6 +46,8 @@ export interface TranslateOptions {
   indirectLink?: (va: Va, returnTo: Va | undefined) => number;
   maxBlocks?: number;
   maxInstructions?: number;
+  /** How much code it may become, in instructions without access to memory. */
+  maxSize?: number;
   maxPages?: number;
   /**
    * Follow direct calls into callees of at most so many instructions with those that they call (default 40); Infinity follows all. Code
