@@ -8,7 +8,7 @@ import { setFlagsFromString } from "node:v8";
 /** The first Node whose V8 hints branches of WebAssembly without being asked. */
 const HINTS_BY_DEFAULT = 25;
 /** By how much less urgent than the guest V8's own threads are. */
-const LESS_URGENT = 19;
+const LESS_URGENT = 10;
 let done = false;
 
 export function engineFlags(): void {
