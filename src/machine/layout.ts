@@ -176,6 +176,7 @@ export const FRAMES_FIRST = FRAMES + 0x18;
 export const FRAMES_LIMIT = FRAMES + 0x1c;
 export const FRAMES_CLOCK = FRAMES + 0x20;
 export const FRAMES_CODE_CHANGED = FRAMES + 0x24;
+export const FRAMES_END = FRAMES + 0x28;
 /** Bytes that it has for each frame, RAM or alias, behind the last frame (`PhysMem.frameTable`). */
 export const FRAMES_ENTRY = 20;
 

@@ -9,7 +9,7 @@
  * and nothing that belongs to the run waits for the host (`hostBusy` is 0).
  */
 import type { Cpu } from "../../machine/cpu/cpu.js";
-import { CPU, CPU_CONTEXT_SIZE } from "../../machine/layout.js";
+import { CPU, CPU_CONTEXT_SIZE, FRAMES, FRAMES_END } from "../../machine/layout.js";
 import type { PhysMem } from "../../machine/memory.js";
 
 const PAGE = 4096;
@@ -36,6 +36,7 @@ export class Snapshot {
     private readonly objects: readonly (readonly [object, Content])[],
     private readonly pages: readonly (Uint8Array | null)[],
     private readonly registers: Uint8Array,
+    private readonly frames: Uint8Array,
     private readonly retired: number,
   ) {}
 
@@ -45,6 +46,7 @@ export class Snapshot {
       walk(parts),
       savePages(mem, before?.pages),
       mem.u8.slice(CPU, CPU + CPU_CONTEXT_SIZE),
+      mem.u8.slice(FRAMES, FRAMES_END),
       cpu.retired,
     );
   }
@@ -60,6 +62,7 @@ export class Snapshot {
       else u8.set(page, at);
     });
     u8.set(this.registers, CPU);
+    u8.set(this.frames, FRAMES);
     cpu.setRetired(this.retired);
     cpu.flushTlb();
   }
@@ -74,11 +77,11 @@ export class Snapshot {
   }
 }
 
-/** Pages as they are; `null` for one of zeros, and the page of `before` where it is the same. */
+/** Frames, and the tables of them that lie behind: pages as they are; `null` for one of zeros, and the page of `before` where it is the same. */
 function savePages(mem: PhysMem, before: readonly (Uint8Array | null)[] | undefined): (Uint8Array | null)[] {
   const out: (Uint8Array | null)[] = [];
   const { u32, u8 } = mem;
-  for (let f = mem.firstFrame; f < mem.frames; f++) {
+  for (let f = mem.firstFrame, end = mem.buffer.byteLength / PAGE; f < end; f++) {
     const w = f * 1024;
     const old = before?.[f - mem.firstFrame];
     let same = old !== undefined;
