@@ -33,8 +33,8 @@ class Box {
   private next = this.mem.firstFrame;
   private readonly root = this.frame();
 
-  constructor(threshold = 8) {
-    this.cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold, again: 0 });
+  constructor(threshold = 8, again = 0) {
+    this.cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold, again });
     for (const va of [CODE, FUNCTION, OTHER, STACK]) this.map(va, this.frame());
     this.cpu.setRoot(0, this.root, 4);
     this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
@@ -250,6 +250,40 @@ describe("indirect branches", () => {
     const box = pointer();
     box.write(box.maddr(FUNCTION), hex("4883c002 c3")); // add rax, 2; ret
     expect(box.loop(1000)).toBe(2000);
+  });
+});
+
+describe("regions whose pages were missing for a while", () => {
+  /** A page goes, its code is wanted, it comes back: as files do in a new process. */
+  function without(box: Box, page: number): void {
+    const { cpu } = box;
+    box.mem.w64(box.pte(FUNCTION), 0, 0);
+    cpu.flushTlb();
+    cpu.setRegVa(RSP, STACK + 0x800);
+    cpu.rip = CODE;
+    expect(cpu.run(1000)).toBe(Exit.EXCEPTION);
+    expect(cpu.exit.cr2Lo).toBe(FUNCTION);
+    box.map(FUNCTION, page);
+  }
+
+  it("are entered again, not made again, with all that they call", () => {
+    const box = new Box(8, 200);
+    const { cpu } = box;
+    box.write(box.maddr(CODE), CALLS);
+    box.write(box.maddr(FUNCTION), adds(1));
+    expect(box.loop(5000)).toBe(5000);
+    const made = cpu.regions.stats.again;
+    expect(made).toBeGreaterThan(0);
+    const page = box.maddr(FUNCTION);
+    for (let i = 0; i < 100; i++) {
+      without(box, page);
+      cpu.flushTlb();
+    }
+    expect(box.loop(20000)).toBe(20000);
+    const n = box.counted(() => expect(box.loop(20000)).toBe(20000));
+    expect(cpu.regions.stats.again).toBe(made);
+    expect(n("linked")).toBeLessThan(1000);
+    expect(n("interpreted")).toBeLessThan(50);
   });
 });
 

@@ -37,7 +37,7 @@ import {
   TARGET_SIZE,
 } from "../layout.js";
 import { EXEC, type Va } from "./api.js";
-import { type CodeRange, type CodeUnit } from "./code-cache.js";
+import type { CodeUnit } from "./code-cache.js";
 import type { Cpu } from "./cpu.js";
 import { decode } from "./decode/index.js";
 import type { Insn } from "./insn.js";
@@ -85,7 +85,7 @@ interface Made {
 }
 
 class LiveRegion implements CodeUnit {
-  readonly ranges: readonly CodeRange[];
+  readonly ranges: Region["ranges"];
   readonly va: Va;
   /** It calls functions that are not in it. */
   readonly calls: boolean;
@@ -95,8 +95,9 @@ class LiveRegion implements CodeUnit {
     private readonly owner: RegionCompiler,
     readonly module: { live: number },
     readonly slot: number,
-    readonly entries: readonly { va: Va; maddr: number; mode: number }[],
+    readonly entries: readonly { va: Va; maddr: number; number: number }[],
     region: Region,
+    readonly movable: boolean,
     readonly mode: number,
     readonly maddr: number,
   ) {
@@ -113,6 +114,8 @@ class LiveRegion implements CodeUnit {
 export class RegionCompiler {
   private readonly entries = new Map<number, Entry>();
   private readonly bySlot = new Map<number, LiveRegion>();
+  /** Regions made with all that they call, by machine address and mode of their beginning. */
+  private readonly whole = new Map<number, LiveRegion>();
   private readonly freeSlots: number[] = [];
   /** Something did not fit, neither in the table nor in the arena: before the next translation, everything is forgotten. */
   private full = false;
@@ -266,10 +269,23 @@ export class RegionCompiler {
         old.again = true;
         const start = old.va + va - this.word64(block + BLOCK_VA);
         if (this.cpu.codeAddr(start) !== old.maddr) continue;
+        const whole = this.whole.get(this.key(old.maddr, mode));
+        if (whole !== undefined && this.isMapped(whole, start - whole.va)) {
+          this.enter(whole, start - whole.va);
+          continue;
+        }
         const m = this.translate(module, start, mode, true);
         if (typeof m === "string") continue;
         this.stats.again++;
         made.push(m);
+        continue;
+      }
+      // A new process (or a fork: Linux leaves it to page faults to map files again) has not all of a region's pages at first. What was made for
+      // them is good again once they are there.
+      const known = this.entries.get(this.key(maddr, mode));
+      const has = known === undefined ? undefined : this.bySlot.get(known.slot);
+      if (known !== undefined && has !== undefined && this.isMapped(has, va - known.va)) {
+        this.forgetAt(va);
         continue;
       }
       if (u32[(block + BLOCK_REGION) >>> 2] !== 0) {
@@ -364,25 +380,25 @@ export class RegionCompiler {
     mem.u32[d + 3] = movable ? 1 : 0;
     const delta = (REGION_DELTAS + slot * 8) >>> 2;
     mem.u32[delta] = mem.u32[delta + 1] = 0;
-    const entries: { va: Va; maddr: number; mode: number }[] = [];
-    const replaced: number[] = [];
+    const entries: { va: Va; maddr: number; number: number }[] = [];
     region.entries.forEach((va, number) => {
       const maddr = this.cpu.codeAddr(va);
-      if (maddr < 0) return;
-      const e: Entry = { slot, number, va };
-      const was = this.entries.get(this.key(maddr, mode));
-      if (was !== undefined && !replaced.includes(was.slot)) replaced.push(was.slot);
-      this.entries.set(this.key(maddr, mode), e);
-      entries.push({ va, maddr, mode });
-      const block = cache.find(maddr, mode);
-      if (block !== 0) this.install(block, e);
-      // The jump cache still leads to the interpreter.
-      this.forgetAt(va);
+      if (maddr >= 0) entries.push({ va, maddr, number });
     });
-    for (const old of replaced) this.unlink(old);
-    const live = new LiveRegion(this, home, slot, entries, region, mode, this.cpu.codeAddr(region.entries[0] as Va));
+    const live = new LiveRegion(
+      this,
+      home,
+      slot,
+      entries,
+      region,
+      movable,
+      mode,
+      this.cpu.codeAddr(region.entries[0] as Va),
+    );
     live.again = again;
     this.bySlot.set(slot, live);
+    if (again) this.whole.set(this.key(live.maddr, mode), live);
+    this.enter(live, 0);
     cache.watch(live);
     home.live++;
     this.stats.regions++;
@@ -391,11 +407,35 @@ export class RegionCompiler {
     this.cpu.counters.regions++;
   }
 
+  /** Are the region's pages mapped as they were when it was made, `delta` further on? */
+  private isMapped(r: LiveRegion, delta: number): boolean {
+    if (delta !== 0 && !r.movable) return false;
+    return r.ranges.every((x) => this.cpu.codeAddr(x.va + delta) === x.maddr);
+  }
+
+  /** From now on its entries, which are `delta` further on at present, lead into this region. */
+  private enter({ slot, mode, entries }: LiveRegion, delta: number): void {
+    const replaced: number[] = [];
+    for (const { va, maddr, number } of entries) {
+      const e: Entry = { slot, number, va };
+      const was = this.entries.get(this.key(maddr, mode));
+      if (was !== undefined && was.slot !== slot && !replaced.includes(was.slot)) replaced.push(was.slot);
+      this.entries.set(this.key(maddr, mode), e);
+      const block = this.cpu.cache.find(maddr, mode);
+      if (block !== 0) this.install(block, e);
+      // The jump cache still leads elsewhere.
+      this.forgetAt(va + delta);
+    }
+    for (const old of replaced) this.unlink(old);
+  }
+
   /** The region's bytes changed. It may be on the stack right now: only its ways in are removed. */
   drop(r: LiveRegion): void {
     const u32 = this.cpu.mem.u32;
     const delta = this.word64(REGION_DELTAS + r.slot * 8);
-    for (const { va, maddr, mode } of r.entries) {
+    const { mode } = r;
+    if (this.whole.get(this.key(r.maddr, mode)) === r) this.whole.delete(this.key(r.maddr, mode));
+    for (const { va, maddr } of r.entries) {
       // (In the present epoch it ran there only, and entries of older ones are looked at anew.)
       this.forgetAt(va + delta);
       const key = this.key(maddr, mode);
@@ -421,6 +461,7 @@ export class RegionCompiler {
   reset(): void {
     this.entries.clear();
     this.bySlot.clear();
+    this.whole.clear();
     this.refused.clear();
     this.branches.clear();
     this.cpu.mem.u32.fill(0, LINKS >>> 2, this.nextLink >>> 2);

@@ -23,6 +23,8 @@ const DECODE_EXIT: u32 = 9;
 const HOT_EXIT: u32 = 10;
 const STEP_EXIT: u32 = 11;
 const TF: u32 = 0x100;
+/** Executions by the interpreter after which a block's region, which could not be entered, is looked at again. */
+const RETRY: u32 = 64;
 
 /** For the profile: instructions interpreted, regions entered, look-ups past the jump cache, regions whose pages were checked, links followed (in sixty-fours), regions found elsewhere than where they were made. */
 let interpreted: i64 = 0;
@@ -113,9 +115,22 @@ function cacheSlot(rip: u64): u32 {
   return JUMP_CACHE + (((r ^ (r >>> 12)) & (JUMP_CACHE_ENTRIES / 2 - 1)) << 6);
 }
 
-/** Make the jump cache forget one address: what it leads to has changed. */
+/** Make the jump cache forget one address: what it leads to has changed, and its entries are counted anew. */
 export function forgetCode(lo: u32, hi: u32): void {
   const rip = (<u64>hi << 32) | <u64>lo;
+  const at = cacheSlot(rip);
+  if (load<u64>(at) == rip) {
+    store<u32>(at, 0xffffffff, 8);
+    store<u32>(at, 0, 24);
+  }
+  if (load<u64>(at, 32) == rip) {
+    store<u32>(at, 0xffffffff, 40);
+    store<u32>(at, 0, 56);
+  }
+}
+
+/** Have an address looked up again. */
+function outdate(rip: u64): void {
   const at = cacheSlot(rip);
   if (load<u64>(at) == rip) store<u32>(at, 0xffffffff, 8);
   if (load<u64>(at, 32) == rip) store<u32>(at, 0xffffffff, 40);
@@ -494,6 +509,12 @@ function dispatch(): void {
     seenHot = false;
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);
+    // Where a process or a file's mapping is new, a region's pages come one by one: now and then it is asked whether all are there.
+    if ((count & (RETRY - 1)) == 0 && load<u32>(block, BLOCK_REGION) != 0 && !stepping && !forced && budget > margin && enterable(block, rip, mode) != 0) {
+      outdate(rip);
+      from = 0;
+      continue;
+    }
     if (count >= threshold && threshold != 0 && !stepping && !forced && count % threshold == 0) {
       // A block that became hot a second time while it waited is too hot to wait.
       if (hot(rip, block, 0, count >= 2 * threshold)) {
