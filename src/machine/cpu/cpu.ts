@@ -100,9 +100,11 @@ const HOT_WAIT = 16;
 const REGION_MARGIN = 3300;
 
 export type EngineKind = "auto" | "interpreter" | "translator";
+/** What is taken where nobody chooses, so that everything can be run in one mode (sys/node/engine-flags.ts). */
+export const engineDefault: { kind: EngineKind } = { kind: "auto" };
 
 export interface CpuOptions {
-  /** `auto`: interpret cold code and translate hot code; `translator`: translate everything at first sight. */
+  /** `auto` (the default): interpret cold code and translate hot code; `translator`: translate everything at first sight. */
   engine?: EngineKind;
   /** Entries after which a region is translated again with the functions that it calls; 0 = never. Default 50,000. */
   again?: number;
@@ -261,7 +263,7 @@ export class Cpu implements CpuApi, ModuleHost {
     mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
     this.handlers = new HandlerCache(this, this.ops);
     this.prewarm();
-    const engine = options.engine ?? "auto";
+    const engine = options.engine ?? engineDefault.kind;
     const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? THRESHOLD);
     this.regions = new RegionCompiler(this, Math.max(1, threshold >> 4), () => performance.now());
     this.core.setHotness(

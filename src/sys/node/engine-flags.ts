@@ -4,6 +4,7 @@
 import { readdirSync } from "node:fs";
 import { getPriority, setPriority } from "node:os";
 import { setFlagsFromString } from "node:v8";
+import { engineDefault, type EngineKind } from "../../machine/cpu/cpu.js";
 
 /** The first Node whose V8 hints branches of WebAssembly without being asked. */
 const HINTS_BY_DEFAULT = 25;
@@ -19,6 +20,16 @@ export function engineFlags(): void {
     setFlagsFromString("--experimental-wasm-branch-hinting");
   }
   yieldToGuest();
+  engineFromEnvironment();
+}
+
+const KINDS: ReadonlySet<string> = new Set<EngineKind>(["auto", "interpreter", "translator"]);
+
+/** `XENOLITH_ENGINE`: the engine of every machine that asks for none, for commands and tests alike. */
+export function engineFromEnvironment(): void {
+  const kind = process.env["XENOLITH_ENGINE"] ?? "";
+  if (KINDS.has(kind)) engineDefault.kind = kind as EngineKind;
+  else if (kind !== "") process.emitWarning(`XENOLITH_ENGINE: there is ${[...KINDS].join(", ")}, and no "${kind}"`);
 }
 
 /**

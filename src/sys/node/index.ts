@@ -1,5 +1,5 @@
 /** Node: a clock, the run loop, and domains read from files. */
-export { engineFlags } from "./engine-flags.js";
+export { engineFlags, engineFromEnvironment } from "./engine-flags.js";
 export { packageRoot } from "./package-root.js";
 export {
   InputError,
