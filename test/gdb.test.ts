@@ -210,7 +210,7 @@ describe.skipIf(noDebian !== "")(`gdb on Debian's kernel${noDebian}`, { timeout:
     expect(timer).toMatch(/#0 .* in run_timer_softirq \(\)/);
     // Through the upcall's frame to where the kernel was interrupted, and on to its beginning.
     expect(timer).toMatch(
-      /in exc_xen_hypervisor_callback \(\)(.|\n)*in (xen_start_kernel|secondary_startup_64|cpu_bringup_and_idle|do_syscall_64|ret_from_fork\w*|cpu_startup_entry) \(\)/,
+      /in xen_pv_evtchn_do_upcall \(\)\n#\d+ +<signal handler called>(.|\n)*in (xen_start_kernel|secondary_startup_64|cpu_bringup_and_idle|do_syscall_64|ret_from_fork\w*|cpu_startup_entry) \(\)/,
     );
     expect(timer).toMatch(/Thread 2 "vcpu1"/);
     expect(timer).toMatch(/Run till exit|handle_softirqs|__do_softirq/);

@@ -138,6 +138,9 @@ function saved(w: ByteWriter, e: OrcEntry, reg: number, offset: number): void {
   expression(w, DW_CFA_expression, reg, body);
 }
 
+/** An interrupt's or exception's registers are on the stack: only entries from outside have such rows. */
+const isEntry = (e: OrcEntry): boolean => e.type === TYPE_REGS || e.type === TYPE_REGS_PARTIAL;
+
 /** The rules of one row, all of them anew. */
 function rules(w: ByteWriter, e: OrcEntry): void {
   const probe = new ByteWriter();
@@ -150,7 +153,7 @@ function rules(w: ByteWriter, e: OrcEntry): void {
     w.uleb(RA);
     return;
   }
-  if (e.type === TYPE_REGS || e.type === TYPE_REGS_PARTIAL) {
+  if (isEntry(e)) {
     const whole = e.type === TYPE_REGS;
     probe.u8(DW_OP_plus_uconst);
     probe.uleb(whole ? PT_SP : IRET_SP);
@@ -202,19 +205,27 @@ export function debugFrame(orc: readonly OrcEntry[], symbols: readonly KernelSym
     w.u32(body.length);
     w.bytes(body.result());
   };
-  const cie = new ByteWriter();
-  cie.u32(0xffffffff);
-  cie.u8(1);
-  cie.u8(0);
-  cie.uleb(1);
-  cie.sleb(-8);
-  cie.uleb(RA);
-  cie.u8(DW_CFA_def_cfa);
-  cie.uleb(RSP);
-  cie.uleb(8);
-  cie.u8(DW_CFA_offset | RA);
-  cie.uleb(1);
-  padded(cie);
+  const cie = (augmentation: readonly number[]): number => {
+    const offset = w.length;
+    const cie = new ByteWriter();
+    cie.u32(0xffffffff);
+    cie.u8(1);
+    for (const c of augmentation) cie.u8(c);
+    cie.u8(0);
+    cie.uleb(1);
+    cie.sleb(-8);
+    cie.uleb(RA);
+    cie.u8(DW_CFA_def_cfa);
+    cie.uleb(RSP);
+    cie.uleb(8);
+    cie.u8(DW_CFA_offset | RA);
+    cie.uleb(1);
+    padded(cie);
+    return offset;
+  };
+  const calls = cie([]);
+  // What an exception's entry interrupted is at that instruction, not behind a call before it.
+  const interrupts = cie([0x53]);
 
   const starts = [...new Set(symbols.filter((s) => /[tT]/.test(s.type) && s.va < 0).map((s) => s.va))].sort(
     (a, b) => a - b,
@@ -226,7 +237,10 @@ export function debugFrame(orc: readonly OrcEntry[], symbols: readonly KernelSym
     const first = orc[row];
     if (first === undefined || first.va > start) return;
     const fde = new ByteWriter();
-    fde.u32(0);
+    let entry = isEntry(first);
+    for (let r = row + 1; !entry && r < orc.length && (orc[r] as OrcEntry).va < end; r++)
+      entry = isEntry(orc[r] as OrcEntry);
+    fde.u32(entry ? interrupts : calls);
     fde.va(start);
     fde.va(end - start);
     rules(fde, first);
