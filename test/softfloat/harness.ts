@@ -24,7 +24,9 @@ export async function compileCore(dir: string): Promise<WebAssembly.Module> {
   for (const f of readdirSync(core)) if (f.endsWith(".ts")) copyFileSync(join(core, f), join(asm, f));
   const own = join(import.meta.dirname, "assembly");
   for (const f of readdirSync(own)) copyFileSync(join(own, f), join(asm, f));
-  const lines = Object.entries(layout).map(([name, value]) => `export const ${name}: u32 = ${String(value)};`);
+  const lines = Object.entries(layout).map(
+    ([name, value]) => `export const ${name}: ${value < 2 ** 32 ? "u32" : "u64"} = ${String(value)};`,
+  );
   writeFileSync(join(dir, "generated/layout.ts"), lines.join("\n") + "\n");
   const { default: asc } = await import("assemblyscript/asc");
   const wasm = join(dir, "batch.wasm");
@@ -71,7 +73,8 @@ export function instantiate(
   module: WebAssembly.Module,
   bytes: number,
 ): { memory: WebAssembly.Memory; x: Record<string, Fn> } {
-  const memory = new WebAssembly.Memory({ initial: 64 + Math.ceil(bytes / 65536), maximum: 65536, shared: true });
+  const initial = Math.max(64 + Math.ceil(bytes / 65536), layout.ENGINE_END / 65536);
+  const memory = new WebAssembly.Memory({ initial, maximum: 65536, shared: true });
   const abort = (): never => {
     throw new Error("abort");
   };
