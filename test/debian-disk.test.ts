@@ -164,9 +164,12 @@ describe.skipIf(absent !== "")(`two Debians on virtual disks${absent}`, { timeou
   it("iperf3 measures the way between them", async () => {
     await sh(b, "iperf3 -s -1 -D; sleep 1");
     const out = await sh(a, "iperf3 -c 10.1.0.2 -n 20M -f m");
-    const rate = /0\.00-[\d.]+ +sec +([\d.]+) MBytes +([\d.]+) Mbits\/sec +receiver/.exec(out);
-    expect(rate, out).not.toBeNull();
-    expect(Number(rate?.[1])).toBeGreaterThan(19);
+    const [sent, received] = ["sender", "receiver"].map((side) =>
+      Number(new RegExp(`0\\.00-[\\d.]+ +sec +([\\d.]+) MBytes +[\\d.]+ Mbits/sec .*${side}`).exec(out)?.[1]),
+    );
+    expect(sent, out).toBeGreaterThanOrEqual(20);
+    // The receiver counts until the sender says that it is done; what is in its socket then (6 MiB at most, tcp_rmem) is not in its sum.
+    expect(received, out).toBeGreaterThanOrEqual(14);
     expect(out).toContain("iperf Done.");
   });
 
