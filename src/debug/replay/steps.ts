@@ -13,11 +13,16 @@ export type StepKind = "instruction" | TraceKind;
 const FIRST_LOOK = 20_000;
 const LOOK_FURTHER = 4;
 
-/** Calls back with the place of every record of a kind; the result ends it. */
-function watch(t: Timeline, kind: TraceKind, found: (place: number) => void): () => void {
-  return t.run.machine.xen.trace.add((r) => {
+/** Runs on to a place, and calls back with that of every record of a kind on the way. */
+async function look(t: Timeline, kind: TraceKind, to: number, found: (place: number) => void): Promise<void> {
+  const done = t.run.machine.xen.trace.add((r) => {
     if (r.kind === kind) found(Math.max(0, t.position - 1));
   });
+  try {
+    await t.forward(to);
+  } finally {
+    done();
+  }
 }
 
 /** To the last place before this one; false: there is none, and this is the beginning. */
@@ -33,14 +38,9 @@ export async function stepBack(t: Timeline, kind: StepKind): Promise<boolean> {
     const from = t.snapshotBefore(to - 1);
     let hit = -1;
     t.back(from);
-    const done = watch(t, kind, (place) => {
+    await look(t, kind, to, (place) => {
       if (place < now) hit = place;
     });
-    try {
-      await t.forward(to);
-    } finally {
-      done();
-    }
     if (hit >= 0) {
       await t.seek(hit);
       return true;
@@ -61,17 +61,12 @@ export async function stepForward(t: Timeline, kind: StepKind): Promise<boolean>
   // It is run past what is looked for, and then back to it.
   await t.prepare(now);
   await t.seek(now);
-  for (let look = FIRST_LOOK; ; look *= LOOK_FURTHER) {
-    const to = t.position + look;
+  for (let far = FIRST_LOOK; ; far *= LOOK_FURTHER) {
+    const to = t.position + far;
     let hit = -1;
-    const done = watch(t, kind, (place) => {
+    await look(t, kind, to, (place) => {
       if (hit < 0 && place > now) hit = place;
     });
-    try {
-      await t.forward(to);
-    } finally {
-      done();
-    }
     if (hit >= 0) {
       await t.seek(hit);
       return true;

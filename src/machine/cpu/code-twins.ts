@@ -131,24 +131,25 @@ export class CodeTwins {
 
   /** A frame is being changed: it is nobody's twin any more. */
   written(frame: Mfn): void {
-    if (!this.has(frame)) return;
-    this.leaves.set(frame, (this.leaves.get(frame) ?? 0) + 1);
-    this.part(frame);
+    this.part(frame, 1);
   }
   /** Its code does not suit both: a region leads from it to a page that they do not share. */
   unsuited(frame: Mfn): void {
-    if (!this.has(frame)) return;
-    this.leaves.set(frame, (this.leaves.get(frame) ?? 0) + LEAVES_MAX / 2);
-    this.part(frame);
+    this.part(frame, LEAVES_MAX / 2);
   }
-  private part(frame: Mfn): void {
+  /** `weight`: of LEAVES_MAX, how much that tells against joining again. */
+  private part(frame: Mfn, weight: number): void {
+    if (!this.has(frame)) return;
+    this.leaves.set(frame, (this.leaves.get(frame) ?? 0) + weight);
     const of = this.table[frame] as number;
     if (of !== 0) {
       this.leave(frame);
       const group = this.groups.get(of);
       group?.delete(frame);
-      if (group?.size === 0) this.groups.delete(of);
-      if (group?.size === 0) this.host.remask(of);
+      if (group?.size === 0) {
+        this.groups.delete(of);
+        this.host.remask(of);
+      }
     } else {
       const group = this.groups.get(frame);
       this.groups.delete(frame);

@@ -163,7 +163,7 @@ export class RegionCompiler {
   private targetsOf(va: Va, maddr: number, near: boolean): readonly Va[] {
     const list = this.branches.get(maddr);
     if (list === undefined) return NO_TARGETS;
-    const { u32, i32 } = this.cpu.mem;
+    const { u32 } = this.cpu.mem;
     const found: { va: Va; n: number }[] = [];
     const page = va - (maddr & 4095);
     let all = 0;
@@ -171,7 +171,7 @@ export class RegionCompiler {
       const n = u32[at + 2] as number;
       if (n === 0) break;
       all += n;
-      const distance = (i32[at + 1] as number) * TWO32 + (u32[at] as number);
+      const distance = this.word64(at * 4);
       if (near && Math.abs(distance) > NEAR && u32[at + 3] !== TARGET_FOLLOWS) continue;
       found.push({ va: page + distance, n });
     }
@@ -195,8 +195,7 @@ export class RegionCompiler {
     const u32 = this.cpu.mem.u32;
     u32[(block + BLOCK_REGION) >>> 2] = e.slot;
     u32[(block + BLOCK_ENTRY) >>> 2] = e.number;
-    u32[(block + BLOCK_VA) >>> 2] = e.va | 0;
-    u32[(block + BLOCK_VA + 4) >>> 2] = Math.floor(e.va / TWO32) | 0;
+    this.putWord64(block + BLOCK_VA, e.va);
   }
 
   /** Make a link for an exit of a region for `mode`. One that is not used in the end is no loss. */
@@ -212,8 +211,7 @@ export class RegionCompiler {
     u32.fill(0, at >>> 2, this.nextLink >>> 2);
     const epoch = (va: Va): number => (va >= 0 ? 0 : (mode & MODE_SPACE) === 0 ? 1 : 2);
     if (returnTo === undefined) return at | indirect | epoch(target);
-    u32[(at + LINK_RETURN_VA) >>> 2] = returnTo | 0;
-    u32[(at + LINK_RETURN_VA + 4) >>> 2] = Math.floor(returnTo / TWO32) | 0;
+    this.putWord64(at + LINK_RETURN_VA, returnTo);
     u32[(at + LINK_RETURN_EPOCH) >>> 2] = epoch(returnTo);
     u32[(at + LINK_RETURN_MODE) >>> 2] = mode;
     return at | LEFT_CALL | indirect | epoch(target);
@@ -245,7 +243,7 @@ export class RegionCompiler {
     for (let i = 0; i < n; i++) {
       const at = (HOT_LIST + 16 + i * 16) >>> 2;
       hot.push({
-        va: (mem.i32[at + 1] as number) * TWO32 + (u32[at] as number),
+        va: this.word64(at * 4),
         block: u32[at + 2] as number,
         again: u32[at + 3] === 1,
       });
@@ -278,14 +276,6 @@ export class RegionCompiler {
         if (typeof m === "string") continue;
         this.stats.again++;
         made.push(m);
-        continue;
-      }
-      // A new process (or a fork: Linux leaves it to page faults to map files again) has not all of a region's pages at first. What was made for
-      // them is good again once they are there.
-      const known = this.entries.get(this.key(maddr, mode));
-      const has = known === undefined ? undefined : this.bySlot.get(known.slot);
-      if (known !== undefined && has !== undefined && this.isMapped(has, va - known.va)) {
-        this.forgetAt(va);
         continue;
       }
       if (u32[(block + BLOCK_REGION) >>> 2] !== 0) {
@@ -328,6 +318,11 @@ export class RegionCompiler {
   private word64(at: number): number {
     return (this.cpu.mem.i32[(at + 4) >>> 2] as number) * TWO32 + (this.cpu.mem.u32[at >>> 2] as number);
   }
+  private putWord64(at: number, va: Va): void {
+    const { u32 } = this.cpu.mem;
+    u32[at >>> 2] = va | 0;
+    u32[(at + 4) >>> 2] = Math.floor(va / TWO32) | 0;
+  }
 
   private build(module: PendingModule, made: Made[]): void {
     made.forEach((m, i) => module.builder.addFunc(m.region.code, `r${i}`));
@@ -368,8 +363,7 @@ export class RegionCompiler {
     }
     let at = list;
     for (const [va, maddr] of pages) {
-      mem.u32[at >>> 2] = va | 0;
-      mem.u32[(at + 4) >>> 2] = Math.floor(va / TWO32) | 0;
+      this.putWord64(at, va);
       mem.u32[(at + 8) >>> 2] = maddr;
       at += 16;
     }
@@ -378,8 +372,7 @@ export class RegionCompiler {
     mem.u32[d + 1] = pages.size;
     mem.u32[d + 2] = list;
     mem.u32[d + 3] = movable ? 1 : 0;
-    const delta = (REGION_DELTAS + slot * 8) >>> 2;
-    mem.u32[delta] = mem.u32[delta + 1] = 0;
+    this.putWord64(REGION_DELTAS + slot * 8, 0);
     const entries: { va: Va; maddr: number; number: number }[] = [];
     region.entries.forEach((va, number) => {
       const maddr = this.cpu.codeAddr(va);

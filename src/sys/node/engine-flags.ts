@@ -15,6 +15,7 @@ let done = false;
 export function engineFlags(): void {
   if (done) return;
   done = true;
+  // One background thread at a time makes good code: it has one core, the guest's thread the other.
   setFlagsFromString("--wasm-num-compilation-tasks=1");
   if (Number(process.versions.node.split(".")[0]) < HINTS_BY_DEFAULT) {
     setFlagsFromString("--experimental-wasm-branch-hinting");

@@ -64,6 +64,18 @@ async function debianAt(base: string): Promise<Environment["debian"]> {
   }
 }
 
+async function environment(base: Start["start"]["base"], memoryMiB: number, title: string): Promise<Environment> {
+  return {
+    kind: "page",
+    guests: GUESTS,
+    files: "",
+    debian: await debianAt(base),
+    memoryMiB,
+    isolated: scope.crossOriginIsolated,
+    title,
+  };
+}
+
 function start(options: Start["start"]): (m: Message) => void {
   const { machine, memoryMiB } = makeMachine(options);
   const files = new VirtualFiles(urls(options.base));
@@ -88,15 +100,7 @@ function start(options: Start["start"]): (m: Message) => void {
     },
   );
   const extra = {
-    environment: async (): Promise<Environment> => ({
-      kind: "page",
-      guests: GUESTS,
-      files: "",
-      debian: await debianAt(options.base),
-      memoryMiB,
-      isolated: scope.crossOriginIsolated,
-      title: "this page",
-    }),
+    environment: () => environment(options.base, memoryMiB, "this page"),
     putFile: (name: string, content: Blob) => files.put(name, content),
     getFile: (name: string) => files.get(name),
     removeFile: (name: string) => files.remove(name),
@@ -139,15 +143,7 @@ function startStudio(options: StartStudio["studio"]): (m: Message) => void {
     inspect: { later },
   });
   const extra = {
-    environment: async (): Promise<Environment> => ({
-      kind: "page",
-      guests: GUESTS,
-      files: "",
-      debian: await debianAt(options.base),
-      memoryMiB: 0,
-      isolated: scope.crossOriginIsolated,
-      title: "a recorded run",
-    }),
+    environment: () => environment(options.base, 0, "a recorded run"),
     putFile: (name: string, content: Blob) => files.put(name, content),
     record: (source: PageSource) => studio.record(source),
     stop: () => studio.stop(),

@@ -41,6 +41,14 @@ function productIs(a: f64, b: f64, p: f64): bool {
   return ((ah * bh - p) + ah * bl + al * bh) + al * bl == 0;
 }
 
+/** a + c is r without rounding. */
+// @ts-ignore: decorator
+@inline
+function sumIs<T>(a: T, c: T, r: T): bool {
+  const v = r - a;
+  return a - (r - v) + (c - v) == 0;
+}
+
 export function exact64(op: i32, a: f64, b: f64): bool {
   if (!tame64(b)) return false;
   if (op == SQRT) {
@@ -60,10 +68,8 @@ export function exact64(op: i32, a: f64, b: f64): bool {
   }
   if (op != ADD && op != SUB) return false;
   const c = op == SUB ? -b : b;
-  const r = a + c;
-  const v = r - a;
-  result64 = r;
-  return a - (r - v) + (c - v) == 0;
+  result64 = a + c;
+  return sumIs<f64>(a, c, result64);
 }
 
 export function exact32(op: i32, a: f32, b: f32): bool {
@@ -86,8 +92,6 @@ export function exact32(op: i32, a: f32, b: f32): bool {
   }
   if (op != ADD && op != SUB) return false;
   const c = op == SUB ? -b : b;
-  const r = a + c;
-  const v = r - a;
-  result32 = r;
-  return a - (r - v) + (c - v) == 0;
+  result32 = a + c;
+  return sumIs<f32>(a, c, result32);
 }

@@ -129,13 +129,6 @@ export function forgetCode(lo: u32, hi: u32): void {
   }
 }
 
-/** Have an address looked up again. */
-function outdate(rip: u64): void {
-  const at = cacheSlot(rip);
-  if (load<u64>(at) == rip) store<u32>(at, 0xffffffff, 8);
-  if (load<u64>(at, 32) == rip) store<u32>(at, 0xffffffff, 40);
-}
-
 export function blockHash(maddr: u32, mode: u32): u32 {
   return BLOCK_HASH + ((((maddr * 0x9e3779b1) >>> 13) ^ mode) & (BLOCK_HASH_ENTRIES - 1)) * 4;
 }
@@ -167,6 +160,16 @@ function codePage(lin: u64, mode: u32, key: u32): u32 {
 
 /** Where in the jump cache the last look-up left what it found. */
 let found: u32 = 0;
+/** Leave it there: all of it, as looking for the region may have begun an epoch and emptied the cache. */
+function remember(at: u32, rip: u64, mode: u32, b: u32, region: u32, maddr: u32): void {
+  store<u64>(at, rip);
+  store<u32>(at, (epochOf(rip, mode) << 10) | mode, 8);
+  store<u32>(at, b, 12);
+  store<u32>(at, region, 16);
+  store<u32>(at, load<u32>(b, BLOCK_ENTRY), 20);
+  store<u32>(at, maddr, 28);
+  found = at;
+}
 /** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
 function lookup(rip: u64, mode: u32, at: u32): u32 {
   lookups++;
@@ -189,18 +192,10 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       // Of one that can run elsewhere, entries of older epochs at other addresses are left behind when it goes: the block knows.
       if (region == 0 || <i64>rip >= 0) region = enterable(b, rip, mode);
       else if (!regionValid(region, mode, rip, 0)) region = 0;
-      // (All of it, as a new epoch may have emptied the cache.)
-      store<u64>(way, rip);
-      store<u32>(way, (epochOf(rip, mode) << 10) | mode, 8);
-      store<u32>(way, b, 12);
-      store<u32>(way, region, 16);
-      store<u32>(way, load<u32>(b, BLOCK_ENTRY), 20);
-      store<u32>(way, maddr, 28);
-      found = way;
+      remember(way, rip, mode, b, region, maddr);
       return b;
     }
   }
-  found = at;
   for (let b = load<u32>(blockHash(maddr, mode)); b != 0; b = load<u32>(b + BLOCK_NEXT)) {
     if (load<u32>(b + BLOCK_MADDR) != maddr || load<u32>(b + BLOCK_MODE) != mode) continue;
     const page2 = load<u32>(b + BLOCK_PAGE2);
@@ -220,12 +215,7 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       if (seen != 0) store<u32>(b, 1, BLOCK_ALIASED);
       store<u64>(b, rip, BLOCK_SEEN);
     }
-    store<u64>(at, rip);
-    store<u32>(at, (epochOf(rip, mode) << 10) | mode, 8);
-    store<u32>(at, b, 12);
-    store<u32>(at, region, 16);
-    store<u32>(at, load<u32>(b, BLOCK_ENTRY), 20);
-    store<u32>(at, page2 == 0 ? maddr : 0, 28);
+    remember(at, rip, mode, b, region, page2 == 0 ? maddr : 0);
     return b;
   }
   codeMaddr = maddr;
@@ -451,6 +441,7 @@ function dispatch(): void {
     const mode = load<u32>(MODE);
     const key = (epochOf(rip, mode) << 10) | mode;
     let block: u32 = 0;
+    let at: u32 = 0;
     if (from != 0) {
       // Mostly what ran after a block the last time. It says itself where it was found in this epoch, if it has not been dropped since.
       const next = load<u32>(from);
@@ -459,7 +450,7 @@ function dispatch(): void {
     if (block == 0) {
       const link = from;
       from = 0;
-      let at = cacheSlot(rip);
+      at = cacheSlot(rip);
       if (load<u64>(at) != rip || load<u32>(at, 8) != key) {
         if (load<u64>(at, 32) == rip && load<u32>(at, 40) == key) at += 32;
         else {
@@ -509,15 +500,16 @@ function dispatch(): void {
     seenHot = false;
     const count = load<u32>(block, BLOCK_COUNT) + 1;
     store<u32>(block, count, BLOCK_COUNT);
-    // Where a process or a file's mapping is new, a region's pages come one by one: now and then it is asked whether all are there.
-    if ((count & (RETRY - 1)) == 0 && load<u32>(block, BLOCK_REGION) != 0 && !stepping && !forced && budget > margin && enterable(block, rip, mode) != 0) {
-      outdate(rip);
-      from = 0;
-      continue;
-    }
-    if (count >= threshold && threshold != 0 && !stepping && !forced && count % threshold == 0) {
+    if (!stepping && !forced) {
+      const isHot = count >= threshold && threshold != 0 && count % threshold == 0;
+      // A new process (or a fork: Linux leaves it to page faults to map files again) has not all of a region's pages at first. Now and then, and before it is
+      // made again, it is asked whether all are there. (A block with a region was found in the jump cache.)
+      if ((isHot || (count & (RETRY - 1)) == 0) && load<u32>(block, BLOCK_REGION) != 0 && budget > margin && enterable(block, rip, mode) != 0) {
+        store<u32>(at, 0xffffffff, 8);
+        continue;
+      }
       // A block that became hot a second time while it waited is too hot to wait.
-      if (hot(rip, block, 0, count >= 2 * threshold)) {
+      if (isHot && hot(rip, block, 0, count >= 2 * threshold)) {
         seenHot = true;
         return;
       }
