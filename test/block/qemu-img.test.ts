@@ -19,6 +19,16 @@ afterAll(() => rmSync(dir, { recursive: true }));
 const at = (name: string): string => join(dir, name);
 const qemuImg = (...args: string[]): string =>
   execFileSync("qemu-img", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+/** LUKS measures how fast the host hashes, and gives up where the host has other work: again, then. */
+function patiently<T>(run: () => T): T {
+  for (let left = 50; ; left--) {
+    try {
+      return run();
+    } catch (e) {
+      if (left === 0 || !String(e).includes("Unable to get accurate CPU usage")) throw e;
+    }
+  }
+}
 const open = (spec: string): Promise<BlockImage> => {
   const d = parseDisk(spec);
   return openDisk(d, d.target);
@@ -173,7 +183,7 @@ describe.skipIf(noQemu !== "")(`qemu-img${noQemu}`, () => {
       ["extended", ["-o", "extended_l2=on"], /subclusters/],
     ];
     for (const [name, options, why] of made) {
-      qemuImg("create", "-q", "-f", "qcow2", ...options, at(`${name}.qcow2`), "1M");
+      patiently(() => qemuImg("create", "-q", "-f", "qcow2", ...options, at(`${name}.qcow2`), "1M"));
       await expect(open(`${at(`${name}.qcow2`)},qcow2,xvda,w`)).rejects.toThrow(why);
     }
     writeFileSync(at("b.raw"), new Uint8Array(MiB));
