@@ -145,6 +145,8 @@ export const PV_VERSION = PV + 0x50;
 /** Number of its domain as an owner in the frame table (u32), and whether it may write to its page tables as if they were writable (u32). */
 export const PV_OWNER = PV + 0x54;
 export const PV_WRITABLE_TABLES = PV + 0x58;
+/** Its virtual IOPL (u32). */
+export const PV_IOPL = PV + 0x5c;
 /** How often each was done in this run (u32 each). */
 export const PV_SYSCALLS = PV + 0x60;
 export const PV_IRETS = PV + 0x64;
@@ -157,7 +159,8 @@ export const PV_MMU_UPDATES = PV + 0x7c;
 export const PV_VA_MAPPINGS = PV + 0x80;
 export const PV_MMUEXT_OPS = PV + 0x84;
 export const PV_TABLE_WRITES = PV + 0x88;
-export const PV_END = PV + 0x8c;
+export const PV_PORTS = PV + 0x8c;
+export const PV_END = PV + 0x90;
 /** What each is charged: as much as an exit to the host side counts against a vCPU's turn. */
 export const PV_COST = 100;
 

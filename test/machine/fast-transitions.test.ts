@@ -65,9 +65,9 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
   });
 
   describe("random transitions leave the same registers, memory, virtual state and counts", () => {
-    const host = new Host({ memoryMiB: 64, engine: "interpreter" });
+    const host = new Host({ memoryMiB: 96, engine: "interpreter" });
     afterAll(() => host.close());
-    it.each(["system calls", "irets", "hypercalls", "page faults"] as const)("%s", async (kind) => {
+    it.each(["system calls", "irets", "hypercalls", "page faults", "ports"] as const)("%s", async (kind) => {
       const guest = await host.guest("hello");
       const { xen, cpu, mem } = host.machine;
       const { domain } = guest.running;
@@ -106,6 +106,31 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
       [0x48, 0x89, 0x03].forEach((b, i) => {
         mem.w8(at(code) + 32 + i, b);
       });
+      const PORTS = [
+        [0xec],
+        [0xed],
+        [0x66, 0xed],
+        [0xee],
+        [0xef],
+        [0x66, 0xef],
+        [0xe4, 0x61],
+        [0xe5, 0x42],
+        [0xe5, 0x6d],
+        [0x66, 0xe5, 0x6f],
+        [0xe6, 0x70],
+        [0xe7, 0x6e],
+        [0xe6, 0x43],
+        [0x48, 0xed],
+        [0x66, 0x66, 0xed],
+        [0xfa],
+        [0xf4],
+        [0x6c],
+      ];
+      PORTS.forEach((bytes, i) => {
+        bytes.forEach((b, j) => {
+          mem.w8(at(code) + 64 + i * 16 + j, b);
+        });
+      });
       const info = v.events.infoMaddr;
       const gdt = at(data + 0x2000);
       const pages = [at(data), at(data + 0x1000), gdt, info - (info & 4095)];
@@ -125,6 +150,7 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
           memory: pages.map((p) => Buffer.from(mem.u8.subarray(p, p + 4096)).toString("base64")),
           traps,
           kernel: v.kernelMode,
+          ports: [domain.pciCf8, domain.cmosIndex],
           crashed,
         };
       };
@@ -132,7 +158,8 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
       const cases = 4000;
       for (let n = 0; n < cases; n++) {
         crashed = "";
-        const user = kind === "system calls" || (kind === "page faults" && rnd(2) === 0);
+        const user =
+          kind === "system calls" || (kind === "page faults" && rnd(2) === 0) || (kind === "ports" && rnd(4) === 0);
         cpu.rflags = 2;
         v.kernelMode = !user;
         cpu.setMode(user ? USER_MODE : KERNEL_MODE);
@@ -151,7 +178,7 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
           gsKernelHi: rnd(1000),
           gsUserLo: any32() >>> 0,
           gsUserHi: rnd(1000),
-          iopl: rnd(4),
+          iopl: pick(0, 1, 2, 3, 3),
           inNmi: rnd(20) === 0,
           syscallMasks: rnd(2) === 0,
           syscallCallback: rnd(20) === 0 ? 0 : code + rnd(4096),
@@ -211,12 +238,18 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
           cpu.rip = code + pick(16, 32);
           const va = pick(0x12345678, 0x7fff00001000, stack - 0x1000, -0x7000000000 + 0x123);
           cpu.setReg(3, lo(va), hi(va));
+        } else if (kind === "ports") {
+          cpu.rip = code + 64 + rnd(PORTS.length) * 16;
+          cpu.setReg(2, pick(0x42, 0x61, 0x6d, 0x6e, 0x70, 0x71, 0xcf8, 0xcfc, any32() >>> 0), pick(0, 7));
+          domain.pciCf8 = any32() >>> 0;
+          domain.cmosIndex = rnd(128);
         }
         const before = cpu.newContext();
         cpu.save(before);
         const memory = pages.map((p) => mem.u8.slice(p, p + 4096));
         const saved = { ...t };
         const wasKernel = v.kernelMode;
+        const { pciCf8, cmosIndex } = domain;
         const run = (withFast: boolean): { after: unknown; counts: string; n: number } => {
           cpu.load(before);
           pages.forEach((p, i) => {
@@ -224,6 +257,7 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
           });
           Object.assign(t, saved);
           v.kernelMode = wasKernel;
+          Object.assign(domain, { pciCf8, cmosIndex });
           crashed = "";
           const was = JSON.parse(JSON.stringify(xen.counters)) as Record<string, unknown>;
           const { retired } = cpu;

@@ -27,6 +27,7 @@ import {
   PV_GS_KERNEL,
   PV_GS_USER,
   PV_INFO,
+  PV_IOPL,
   PV_IRETS,
   PV_KERNEL_SP,
   PV_KERNEL_SS,
@@ -34,6 +35,7 @@ import {
   PV_MMU_UPDATES,
   PV_ON,
   PV_OWNER,
+  PV_PORTS,
   PV_SEGMENT_BASES,
   PV_SEGMENT_LOADS,
   PV_STACK_SWITCHES,
@@ -51,7 +53,7 @@ import type { Va } from "../../machine/cpu/api.js";
 import type { Vcpu } from "../vcpu.js";
 import type { Xen } from "../xen.js";
 import { XEN_MAJOR, XEN_MINOR } from "./cpuid-policy.js";
-import { PF } from "./inject.js";
+import { GP, PF } from "./inject.js";
 
 const ON = PV_ON >>> 2;
 const COUNTS = PV_SYSCALLS >>> 2;
@@ -98,6 +100,7 @@ export class FastTransitions {
     u32[PV_USER_ROOT >>> 2] = v.mm.userRoot;
     u32[PV_OWNER >>> 2] = v.domain.mm.id;
     u32[PV_WRITABLE_TABLES >>> 2] = v.domain.vmAssist & (1 << VMASST_TYPE_writable_pagetables);
+    u32[PV_IOPL >>> 2] = t.iopl;
     u32[PV_GDT >>> 2] = gdt < 0 ? 0 : mem.resolve(gdt * 4096);
     u32[PV_SYSCALL_MASKS >>> 2] = t.syscallMasks ? 1 : 0;
     u32[PV_FAULT_MASKS >>> 2] = t.masksEvents(PF) ? 1 : 0;
@@ -128,19 +131,22 @@ export class FastTransitions {
     const mappings = u32[PV_VA_MAPPINGS >>> 2] as number;
     const mmuext = u32[PV_MMUEXT_OPS >>> 2] as number;
     const writes = u32[PV_TABLE_WRITES >>> 2] as number;
+    const ports = u32[PV_PORTS >>> 2] as number;
     const calls = irets + stacks + bases + versions + updates + mappings + mmuext;
-    const n = syscalls + calls + faults + writes;
+    const n = syscalls + calls + faults + writes + ports;
     if (n === 0) return 0;
     for (let i = COUNTS; i < COUNTS_END; i++) u32[i] = 0;
     const { counters, cpu } = this.xen;
     counters.syscalls += syscalls;
     counters.irets += irets;
     counters.hypercalls += calls;
-    counters.exceptions += faults + writes;
+    counters.exceptions += faults + writes + ports;
     counters.pageFaults += faults + writes;
     counters.ptwr += writes;
+    counters.privops += ports;
     counters.segmentLoads += loads;
     add(counters.byVector, PF, faults + writes);
+    add(counters.byVector, GP, ports);
     add(counters.byHypercall, __HYPERVISOR_iret, irets);
     add(counters.byHypercall, __HYPERVISOR_stack_switch, stacks);
     add(counters.byHypercall, __HYPERVISOR_set_segment_base, bases);

@@ -1,9 +1,9 @@
 /**
  * The commonest transitions of a PV guest, done without leaving the core: a system call's entry to the guest kernel, HYPERVISOR_iret, page faults
- * passed on, the hypercalls that only set or read a word (stack_switch, set_segment_base, xen_version), and changes of single L1 entries
- * (pagetables.ts).
+ * passed on, the hypercalls that only set or read a word (stack_switch, set_segment_base, xen_version), changes of single L1 entries
+ * (pagetables.ts), and `in` and `out` of ports where nothing is.
  *
- * The hypervisor's TypeScript (traps/exits.ts, bounce.ts, iret.ts, hypercalls/trap-ops.ts) is the reference and does everything else. Invariants: each
+ * The hypervisor's TypeScript (traps/exits.ts, bounce.ts, iret.ts, io-ports.ts, hypercalls/trap-ops.ts) is the reference and does everything else. Invariants: each
  * function either does the whole transition with the reference's result or changes nothing and answers false; memory is only
  * reached through what the TLB already allows; nothing is done after which an event would have to be delivered. The hypervisor
  * decides when this is allowed at all (PV_ON), and it counts: the turn's budget is charged as for an exit.
@@ -12,7 +12,7 @@ import {
   BUDGET, CC_A, CC_OP, EFL, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, GPR, MODE, MODE_BITS_64, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE,
   MODE_SS32, PV_CHARGED, PV_COST, PV_CR2, PV_FAULT, PV_FAULTS, PV_FAULT_MASKS, PV_GDT, PV_GS_KERNEL, PV_GS_USER, PV_INFO, PV_IRETS, PV_KERNEL_SP,
   PV_KERNEL_SS, PV_MMUEXT_OPS, PV_MMU_UPDATES, PV_SEGMENT_BASES, PV_SEGMENT_LOADS, PV_STACK_SWITCHES, PV_SYSCALL, PV_SYSCALLS, PV_SYSCALL_MASKS,
-  PV_TABLE_WRITES, PV_USER_ROOT, PV_VA_MAPPINGS, PV_VERSION, PV_VERSIONS,
+  PV_TABLE_WRITES, PV_USER_ROOT, PV_VA_MAPPINGS, PV_VERSION, PV_VERSIONS, PV_IOPL, PV_PORTS,
   RIP, SEG_ATTR, SEG_BASE, SEG_LIMIT, SEG_SEL,
 } from "../generated/layout";
 import {
@@ -23,16 +23,18 @@ import {
   vcpu_info_evtchn_upcall_mask, vcpu_info_evtchn_upcall_pending,
 } from "../generated/abi";
 import { arithFlags } from "./flags";
-import { cached } from "./mmu";
+import { cached, walk } from "./mmu";
 import { mmuextOp, mmuUpdate, tableWrite, updateVaMapping } from "./pagetables";
 
 /** Of exits.ts. */
 const EXCEPTION_EXIT: u32 = 2;
 const SYSCALL_EXIT: u32 = 3;
+const GENERAL_PROTECTION: i32 = 13;
 const PAGE_FAULT: i32 = 14;
 
 const RAX: u32 = GPR;
 const RCX: u32 = GPR + 8;
+const RDX: u32 = GPR + 2 * 8;
 const RSP: u32 = GPR + 4 * 8;
 const RSI: u32 = GPR + 6 * 8;
 const RDI: u32 = GPR + 7 * 8;
@@ -296,14 +298,49 @@ function pageFault(kernel: bool): bool {
   return true;
 }
 
+/** What the host keeps behind a port of a domain that has none: the index of CMOS, and PCI's configuration address, which is four bytes wide. */
+const CMOS_INDEX: u32 = 0x70;
+const PCI_ADDRESS: u32 = 0xcf8;
+
+/** #GP of an `in` or `out` of one byte, word or long, with the privilege for all ports: nothing answers, and nothing listens. */
+function portAccess(user: bool): bool {
+  // The kernel counts as ring 1 (io-ports.ts); bitmaps of ports are the reference's.
+  if (load<i32>(EXIT_ERROR) != 0 || load<u32>(PV_IOPL) < (user ? <u32>3 : 1) || (load<u32>(EFL) & RF) != 0) return false;
+  if (eventDue(load<u8>(load<u32>(PV_INFO) + vcpu_info_evtchn_upcall_mask))) return false;
+  const rip = load<u64>(RIP);
+  if ((<u32>rip & 4095) > 4096 - 15) return false;
+  const code = walk(rip, 2, user ? 1 : 0, true, true);
+  if (code == 0) return false;
+  let p = code;
+  const word = load<u8>(p) == 0x66;
+  if (word) p++;
+  // e4–e7: the port is an immediate, ec–ef: in dx. Bit 0: more than a byte, bit 1: `out`.
+  const opcode = <u32>load<u8>(p++);
+  if ((opcode & 0xf4) != 0xe4) return false;
+  const port: u32 = (opcode & 8) != 0 ? load<u16>(RDX) : load<u8>(p++);
+  const size: u32 = (opcode & 1) == 0 ? 1 : word ? 2 : 4;
+  if ((port == PCI_ADDRESS && size == 4) || (port <= CMOS_INDEX && port + size > CMOS_INDEX)) return false;
+  if ((opcode & 2) == 0) {
+    if (size == 1) store<u8>(RAX, 0xff);
+    else if (size == 2) store<u16>(RAX, 0xffff);
+    else store<u64>(RAX, 0xffffffff);
+  }
+  store<u64>(RIP, rip + <u64>(p - code));
+  count(PV_PORTS);
+  return true;
+}
+
 /** After an exit of 64-bit code: true if that was all there was to do, and the guest goes on. */
 export function pvTransition(): bool {
   const reason = load<u32>(EXIT_REASON);
-  if (reason != SYSCALL_EXIT && (reason != EXCEPTION_EXIT || load<i32>(EXIT_VECTOR) != PAGE_FAULT)) return false;
+  if (reason != SYSCALL_EXIT && reason != EXCEPTION_EXIT) return false;
   if ((load<u32>(EFL) & TF) != 0 || (load<u32>(SEG_ATTR + CS * 4) & LONG) == 0) return false;
   const kernel = (load<u32>(MODE) & MODE_SPACE) == 0;
   if (reason == EXCEPTION_EXIT) {
-    if (!pageFault(kernel)) return false;
+    const vector = load<i32>(EXIT_VECTOR);
+    if (vector == PAGE_FAULT) {
+      if (!pageFault(kernel)) return false;
+    } else if (vector != GENERAL_PROTECTION || !portAccess(!kernel)) return false;
   } else if (kernel) {
     if (!hypercall()) return false;
   } else {
