@@ -1,12 +1,12 @@
 /**
  * The commonest transitions of a PV guest, done without leaving the core: a system call's entry to the guest kernel, HYPERVISOR_iret, page faults
  * passed on, the hypercalls that only set or read a word (stack_switch, set_segment_base, xen_version), changes of single L1 entries
- * (pagetables.ts), and `in` and `out` of ports where nothing is.
+ * (pagetables.ts), `in` and `out` of ports where nothing is; and `iretq` to where the same code runs on, with which kernels serialize.
  *
- * The hypervisor's TypeScript (traps/exits.ts, bounce.ts, iret.ts, io-ports.ts, hypercalls/trap-ops.ts) is the reference and does everything else. Invariants: each
- * function either does the whole transition with the reference's result or changes nothing and answers false; memory is only
- * reached through what the TLB already allows; nothing is done after which an event would have to be delivered. The hypervisor
- * decides when this is allowed at all (PV_ON), and it counts: the turn's budget is charged as for an exit.
+ * The hypervisor's TypeScript (traps/exits.ts, bounce.ts, iret.ts, io-ports.ts, hypercalls/trap-ops.ts; of the machine cpu/system.ts) is the reference and
+ * does everything else. Invariants: each function either does the whole transition with the reference's result or changes nothing and answers false;
+ * memory is only reached through what the TLB already allows, and code as it is mapped; nothing is done after which an event would have to be
+ * delivered. The hypervisor decides when this is allowed at all (PV_ON), and it counts: the turn's budget is charged as for an exit.
  */
 import {
   BUDGET, CC_A, CC_OP, EFL, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, GPR, MODE, MODE_BITS_64, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE,
@@ -29,6 +29,7 @@ import { mmuextOp, mmuUpdate, tableWrite, updateVaMapping } from "./pagetables";
 /** Of exits.ts. */
 const EXCEPTION_EXIT: u32 = 2;
 const SYSCALL_EXIT: u32 = 3;
+const SYSTEM_EXIT: u32 = 8;
 const GENERAL_PROTECTION: i32 = 13;
 const PAGE_FAULT: i32 = 14;
 
@@ -330,12 +331,41 @@ function portAccess(user: bool): bool {
   return true;
 }
 
+/** What `iretq` of ring 3 loads of the flags; of those, IF only with IOPL 3. */
+const IRET_FLAGS: u32 = 0x254fd7;
+const IRETQ: u16 = 0xcf48;
+
+/** `iretq` within ring 3, with the selectors that are there already: an instruction like others. */
+function iretq(user: bool): bool {
+  const rip = load<u64>(RIP);
+  const sp = load<u64>(RSP);
+  if ((<u32>rip & 4095) > 4096 - 15 || (<u32>sp & 4095) > 4096 - 40) return false;
+  const space: u32 = user ? 1 : 0;
+  const code = walk(rip, 2, space, true, true);
+  if (code == 0 || load<u16>(code) != IRETQ) return false;
+  let f = cached(sp, space, 0);
+  if (f == 0) f = cached(sp, space, 1);
+  if (f == 0) return false;
+  const to = load<u64>(f);
+  const cs = <u32>load<u16>(f, 8);
+  const image = load<u32>(f, 16);
+  if ((cs & 3) != 3 || cs != selector(CS) || <u32>load<u16>(f, 32) != selector(SS) || (image & TF) != 0 || !canonical(to)) return false;
+  const old = load<u32>(EFL);
+  const loaded = (old & IOPL) == IOPL ? IRET_FLAGS | IF : IRET_FLAGS & ~IF;
+  setRflags((image & loaded) | (old & ~loaded));
+  store<u64>(RSP, load<u64>(f, 24));
+  store<u64>(RIP, to);
+  store<i32>(BUDGET, load<i32>(BUDGET) - 1);
+  return true;
+}
+
 /** After an exit of 64-bit code: true if that was all there was to do, and the guest goes on. */
 export function pvTransition(): bool {
   const reason = load<u32>(EXIT_REASON);
-  if (reason != SYSCALL_EXIT && reason != EXCEPTION_EXIT) return false;
+  if (reason != SYSCALL_EXIT && reason != EXCEPTION_EXIT && reason != SYSTEM_EXIT) return false;
   if ((load<u32>(EFL) & TF) != 0 || (load<u32>(SEG_ATTR + CS * 4) & LONG) == 0) return false;
   const kernel = (load<u32>(MODE) & MODE_SPACE) == 0;
+  if (reason == SYSTEM_EXIT) return iretq(!kernel);
   if (reason == EXCEPTION_EXIT) {
     const vector = load<i32>(EXIT_VECTOR);
     if (vector == PAGE_FAULT) {
