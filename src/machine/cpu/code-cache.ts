@@ -43,6 +43,11 @@ export interface CodeUnit {
   drop(): boolean;
 }
 
+function touches(ranges: readonly CodeRange[], from: number, to: number): boolean {
+  for (const r of ranges) if (r.maddr < to && r.maddr + r.len > from) return true;
+  return false;
+}
+
 /** So much space given back begins an epoch, to be used again. */
 const RELEASE = 1 << 18;
 
@@ -126,7 +131,7 @@ export class CodeCache {
         this.byFrame.set(frame, units);
       }
       units.add(unit);
-      this.mark(frame, r);
+      if (this.mark(frame, r)) this.core.dropWriters(frame);
     }
   }
 
@@ -138,7 +143,8 @@ export class CodeCache {
     }
   }
 
-  private mark(frame: Mfn, r: CodeRange): void {
+  /** True: nothing was marked there, so that writers may know the frame. */
+  private mark(frame: Mfn, r: CodeRange): boolean {
     const word = (CODE_MASK + frame * 8) >>> 2;
     const u32 = this.mem.u32;
     const fresh = u32[word] === 0 && u32[word + 1] === 0;
@@ -147,7 +153,7 @@ export class CodeCache {
     for (let g = first; g <= last; g++) {
       u32[word + (g >>> 5)] = (u32[word + (g >>> 5)] as number) | (1 << (g & 31));
     }
-    if (fresh) this.core.dropWriters(frame);
+    return fresh;
   }
 
   /** Insert a block into the hash; `at` is its header's address. */
@@ -193,11 +199,13 @@ export class CodeCache {
     const from = frame * 4096 + (offset & ~63);
     const to = frame * 4096 + offset + len;
     let stale = false;
+    let any = false;
     for (const u of units) {
-      if (!u.ranges.some((r) => r.maddr < to && r.maddr + r.len > from)) continue;
+      if (!touches(u.ranges, from, to)) continue;
+      any = true;
       if (this.forget(u)) stale = true;
     }
-    this.remask(frame);
+    if (any) this.remask(frame);
     if (stale) this.core.codeDropped();
   }
 
@@ -207,6 +215,7 @@ export class CodeCache {
     return u.drop();
   }
 
+  /** The frame's granules are those of its units only (it had marks, so that no writer knows it). */
   private remask(frame: Mfn): void {
     const word = (CODE_MASK + frame * 8) >>> 2;
     this.mem.u32[word] = 0;
