@@ -1,6 +1,16 @@
 // What `npm pack` makes, installed in an empty project: the library with its types, the documented example, the command.
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -49,6 +59,12 @@ describe.skipIf(!existsSync(image("console")))("the package", () => {
     expect(r.stdout).toContain("PASS: console");
     expect(r.stdout.trimEnd()).toMatch(/shut down with code 0$/);
     expect(r.status).toBe(0);
+  });
+
+  it("has nothing in it that is for tests", () => {
+    const files = readdirSync(join(installed, "dist"), { recursive: true, encoding: "utf8" });
+    expect(files.length).toBeGreaterThan(100);
+    expect(files.filter((f) => /(^|\/)testing\.|\.test\./.test(f))).toEqual([]);
   });
 
   it("has types for strict programs", { timeout: 120_000 }, () => {
