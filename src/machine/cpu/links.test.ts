@@ -3,85 +3,31 @@
  * each program calls a function on another page, which is not taken into the caller's region (it is longer than what is).
  */
 import { describe, expect, it } from "vitest";
-import { VirtualClock } from "../clock.js";
-import { PhysMem } from "../memory.js";
-import { engineCounters, type EngineCounters } from "./counters.js";
-import { Cpu } from "./cpu.js";
 import { Exit } from "./exits.js";
 import { TF } from "./flags.js";
+import { RAX, RBX, RCX, RSI, RSP } from "./insn.js";
+import { hex, STOP, TestBox } from "./testing.js";
 
-const USER = 7;
 const CODE = 0x400000;
 const FUNCTION = 0x401000;
 const OTHER = 0x402000;
 const STACK = 0x800000;
-const RAX = 0,
-  RCX = 1,
-  RBX = 3,
-  RSP = 4,
-  RSI = 6;
 
-const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
 const NOPS = new Array<number>(48).fill(0x90);
-const STOP = 0xcc;
 /** add rax, n; ret — behind so many instructions that it stays a region of its own. */
 const adds = (n: number): number[] => [...NOPS, ...hex("4883c0"), n, 0xc3];
 
-class Box {
-  readonly mem = new PhysMem(8 << 20);
-  readonly cpu: Cpu;
-  private next = this.mem.firstFrame;
-  private readonly root = this.frame();
-
+class Box extends TestBox {
   constructor(threshold = 8, again = 0) {
-    this.cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold, again });
-    for (const va of [CODE, FUNCTION, OTHER, STACK]) this.map(va, this.frame());
-    this.cpu.setRoot(0, this.root, 4);
-    this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
-    this.cpu.rflags = 0x202;
+    super({ engine: "auto", threshold, again }, [CODE, FUNCTION, OTHER, STACK]);
   }
-  frame(): number {
-    const mfn = this.next++;
-    this.mem.zeroFrame(mfn);
-    return mfn * 4096;
+  /** The loop at CODE is to be run n times. */
+  start(n: number): this {
+    return this.at(CODE, [RAX, 0], [RCX, n], [RSP, STACK + 0x800]);
   }
-  pte(va: number): number {
-    let table = this.root;
-    for (let level = 3; level > 0; level--) {
-      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
-      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
-      table = this.mem.r32(at) & ~4095;
-    }
-    return table + ((va / 4096) & 511) * 8;
-  }
-  map(va: number, maddr: number): void {
-    this.mem.w64(this.pte(va), maddr | USER, 0);
-  }
-  maddr(va: number): number {
-    return (this.mem.r32(this.pte(va)) & ~4095) + (va & 4095);
-  }
-  write(maddr: number, bytes: readonly number[]): void {
-    bytes.forEach((b, i) => this.mem.w8(maddr + i, b));
-  }
-  /** The loop at CODE, n times; the answer is rax. */
+  /** It is run; the answer is rax. */
   loop(n: number): number {
-    const { cpu } = this;
-    cpu.setReg(RAX, 0, 0);
-    cpu.setReg(RCX, n, 0);
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = CODE;
-    for (;;) {
-      const reason = cpu.run(1000);
-      if (reason === Exit.BUDGET) continue;
-      expect({ reason, vector: cpu.exit.vector }).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
-      return cpu.regLo(RAX);
-    }
-  }
-  counted(run: () => void): (what: keyof EngineCounters) => number {
-    const before = engineCounters(this.cpu);
-    run();
-    const after = engineCounters(this.cpu);
-    return (what) => Number(after[what]) - Number(before[what]);
+    return this.start(n).finish();
   }
 }
 
@@ -92,8 +38,8 @@ const CALLS_BY_POINTER = [...hex("ffd3 ffc9 75fa"), STOP];
 
 function caller(): Box {
   const box = new Box();
-  box.write(box.maddr(CODE), CALLS);
-  box.write(box.maddr(FUNCTION), adds(1));
+  box.write(CODE, CALLS);
+  box.write(FUNCTION, adds(1));
   expect(box.loop(500)).toBe(500);
   return box;
 }
@@ -109,21 +55,20 @@ describe("links between regions", () => {
 
   it("end when the function's code changes", () => {
     const box = caller();
-    box.mem.w8(box.maddr(FUNCTION) + NOPS.length + 3, 2);
+    box.write(FUNCTION + NOPS.length + 3, [2]);
     expect(box.loop(1000)).toBe(2000);
   });
 
   it("end when the caller's code changes, on the way back", () => {
     const box = caller();
-    box.mem.w8(box.maddr(CODE) + 5, 0x90);
-    box.write(box.maddr(CODE) + 5, [...hex("48ffc0 ffc9 75f4"), STOP]); // inc rax; dec ecx; jnz loop
+    box.write(CODE + 5, [...hex("48ffc0 ffc9 75f4"), STOP]); // inc rax; dec ecx; jnz loop
     expect(box.loop(1000)).toBe(2000);
   });
 
   it("end when another page is mapped in the function's place", () => {
     const box = caller();
     const other = box.frame();
-    box.write(other, adds(3));
+    box.put(other, adds(3));
     box.map(FUNCTION, other);
     box.cpu.flushTlb();
     expect(box.loop(1000)).toBe(3000);
@@ -142,9 +87,7 @@ describe("links between regions", () => {
   it("stop when the slice is over", () => {
     const box = caller();
     const { cpu } = box;
-    cpu.setReg(RCX, 1_000_000, 0);
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = CODE;
+    box.start(1_000_000);
     const before = cpu.retired;
     expect(cpu.run(10_000)).toBe(Exit.BUDGET);
     expect(cpu.retired - before).toBeLessThan(10_200);
@@ -153,17 +96,13 @@ describe("links between regions", () => {
   it("do not lead past a popf that sets TF", () => {
     const box = new Box();
     // loop: push rbx; popf; call FUNCTION; dec ecx; jnz loop
-    box.write(box.maddr(CODE), [...hex("53 9d e8f90f0000 ffc9 75f5"), STOP]);
-    box.write(box.maddr(FUNCTION), adds(1));
+    box.write(CODE, [...hex("53 9d e8f90f0000 ffc9 75f5"), STOP]);
+    box.write(FUNCTION, adds(1));
     box.cpu.setReg(RBX, 0x202, 0);
     expect(box.loop(500)).toBe(500);
     const { cpu } = box;
     cpu.setReg(RBX, 0x202 | TF, 0);
-    cpu.setReg(RCX, 1, 0);
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = CODE;
-    expect(cpu.run(1000)).toBe(Exit.EXCEPTION);
-    expect(cpu.exit.vector).toBe(1);
+    expect(box.start(1).go()).toEqual({ reason: Exit.EXCEPTION, vector: 1 });
     expect(cpu.rip).toBe(FUNCTION);
   });
 
@@ -171,23 +110,19 @@ describe("links between regions", () => {
     const box = caller();
     box.cpu.setTaskSwitched(true);
     // In the function an SSE instruction: #NM while TS is set.
-    box.write(box.maddr(FUNCTION), [...hex("0f28c1"), ...adds(1).slice(3)]);
+    box.write(FUNCTION, [...hex("0f28c1"), ...adds(1).slice(3)]);
     box.cpu.setTaskSwitched(false);
     expect(box.loop(500)).toBe(500);
     box.cpu.setTaskSwitched(true);
-    box.cpu.setReg(RCX, 2, 0);
-    box.cpu.setRegVa(RSP, STACK + 0x800);
-    box.cpu.rip = CODE;
-    expect(box.cpu.run(1000)).toBe(Exit.EXCEPTION);
-    expect(box.cpu.exit.vector).toBe(7);
+    expect(box.start(2).go()).toEqual({ reason: Exit.EXCEPTION, vector: 7 });
   });
 });
 
 describe("indirect branches", () => {
   function pointer(): Box {
     const box = new Box();
-    box.write(box.maddr(CODE), CALLS_BY_POINTER);
-    box.write(box.maddr(FUNCTION), hex("48ffc0 c3")); // inc rax; ret
+    box.write(CODE, CALLS_BY_POINTER);
+    box.write(FUNCTION, hex("48ffc0 c3")); // inc rax; ret
     box.cpu.setRegVa(RBX, FUNCTION);
     expect(box.loop(500)).toBe(500);
     return box;
@@ -202,16 +137,16 @@ describe("indirect branches", () => {
 
   it("go elsewhere when the pointer does", () => {
     const box = pointer();
-    box.write(box.maddr(OTHER), adds(5));
+    box.write(OTHER, adds(5));
     box.cpu.setRegVa(RBX, OTHER);
     expect(box.loop(1000)).toBe(5000);
   });
 
   function far(): Box {
     const box = new Box();
-    box.write(box.maddr(CODE), CALLS_BY_POINTER);
-    box.write(box.maddr(FUNCTION), adds(1));
-    box.write(box.maddr(OTHER), adds(5));
+    box.write(CODE, CALLS_BY_POINTER);
+    box.write(FUNCTION, adds(1));
+    box.write(OTHER, adds(5));
     box.cpu.setRegVa(RBX, FUNCTION);
     expect(box.loop(500)).toBe(500);
     return box;
@@ -229,10 +164,10 @@ describe("indirect branches", () => {
     box.cpu.setRegVa(RBX, OTHER);
     expect([box.loop(500), box.loop(500)]).toEqual([2500, 2500]);
     box.cpu.setRegVa(RBX, FUNCTION);
-    box.mem.w8(box.maddr(FUNCTION) + NOPS.length + 3, 2);
+    box.write(FUNCTION + NOPS.length + 3, [2]);
     expect(box.loop(500)).toBe(1000);
     const other = box.frame();
-    box.write(other, adds(3));
+    box.put(other, adds(3));
     box.map(FUNCTION, other);
     box.cpu.flushTlb();
     expect([box.loop(500), box.loop(500)]).toEqual([1500, 1500]);
@@ -241,14 +176,14 @@ describe("indirect branches", () => {
   it("take turns between two regions", () => {
     const box = far();
     const by = [...hex("ffd3 4831f3 ffc9 75f7"), STOP]; // loop: call rbx; xor rbx, rsi; dec ecx; jnz loop
-    box.write(box.maddr(CODE), by);
+    box.write(CODE, by);
     box.cpu.setRegVa(RSI, FUNCTION ^ OTHER);
     for (let i = 0; i < 4; i++) expect(box.loop(500)).toBe(250 * 6);
   });
 
   it("find a target that changed", () => {
     const box = pointer();
-    box.write(box.maddr(FUNCTION), hex("4883c002 c3")); // add rax, 2; ret
+    box.write(FUNCTION, hex("4883c002 c3")); // add rax, 2; ret
     expect(box.loop(1000)).toBe(2000);
   });
 });
@@ -256,21 +191,18 @@ describe("indirect branches", () => {
 describe("regions whose pages were missing for a while", () => {
   /** A page goes, its code is wanted, it comes back: as files do in a new process. */
   function without(box: Box, page: number): void {
-    const { cpu } = box;
-    box.mem.w64(box.pte(FUNCTION), 0, 0);
-    cpu.flushTlb();
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = CODE;
-    expect(cpu.run(1000)).toBe(Exit.EXCEPTION);
-    expect(cpu.exit.cr2Lo).toBe(FUNCTION);
+    box.unmap(FUNCTION);
+    box.cpu.flushTlb();
+    expect(box.start(1).go()).toEqual({ reason: Exit.EXCEPTION, vector: 14 });
+    expect(box.cpu.exit.cr2Lo).toBe(FUNCTION);
     box.map(FUNCTION, page);
   }
 
   it("are entered again, not made again, with all that they call", () => {
     const box = new Box(8, 200);
     const { cpu } = box;
-    box.write(box.maddr(CODE), CALLS);
-    box.write(box.maddr(FUNCTION), adds(1));
+    box.write(CODE, CALLS);
+    box.write(FUNCTION, adds(1));
     expect(box.loop(5000)).toBe(5000);
     const made = cpu.regions.stats.again;
     expect(made).toBeGreaterThan(0);
@@ -292,8 +224,8 @@ describe("hot code", () => {
     const box = new Box(100);
     const { cpu } = box;
     // loop: dec ecx; jnz loop
-    box.write(box.maddr(CODE), [...hex("ffc9 75fc"), STOP]);
-    box.write(box.maddr(OTHER), hex("ebfe"));
+    box.write(CODE, [...hex("ffc9 75fc"), STOP]);
+    box.write(OTHER, hex("ebfe"));
     box.loop(150);
     const elsewhere = (): void => {
       cpu.rip = OTHER;
