@@ -1,71 +1,40 @@
 /** Frames of the same content share their code: one rule a test. Two address spaces stand for two domains with the same program. */
 import { describe, expect, it } from "vitest";
-import { VirtualClock } from "../clock.js";
 import { PhysMem } from "../memory.js";
 import { CodeTwins } from "./code-twins.js";
-import { engineCounters } from "./counters.js";
-import { Cpu } from "./cpu.js";
 import { Exit } from "./exits.js";
+import { RAX, RBX, RCX } from "./insn.js";
+import { hex, TestBox, USER } from "./testing.js";
 
-const USER = 7;
 const CODE = 0x400000;
 const DATA = 0x600000;
 const ELSEWHERE = 0x700000;
-const RAX = 0,
-  RCX = 1,
-  RBX = 3;
 /** loop: add eax, 5; dec ecx; jnz loop; int3 */
-const LOOP = [0x83, 0xc0, 0x05, 0xff, 0xc9, 0x75, 0xf9, 0xcc];
+const LOOP = hex("83c005 ffc9 75f9 cc");
 /** mov byte [rbx], 3; add eax, 5; int3 */
-const STORE = [0xc6, 0x03, 0x03, 0x83, 0xc0, 0x05, 0xcc];
+const STORE = hex("c60303 83c005 cc");
 /** Where LOOP and STORE have their 5. */
 const OPERAND = 2;
 const STORED = 5;
 const N = 50;
 
-class Box {
-  readonly mem = new PhysMem(8 << 20);
-  readonly cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold: 8, again: 0 });
-  private next = this.mem.firstFrame;
-  frame(): number {
-    const mfn = this.next++;
-    this.mem.zeroFrame(mfn);
-    return mfn * 4096;
-  }
-  private map(root: number, va: number, maddr: number): void {
-    let table = root;
-    for (let level = 3; level > 0; level--) {
-      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
-      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
-      table = this.mem.r32(at) & ~4095;
-    }
-    this.mem.w64(table + ((va / 4096) & 511) * 8, maddr | USER, 0);
+class Box extends TestBox {
+  constructor() {
+    super({ engine: "auto", threshold: 8, again: 0 });
   }
   /** A space with a program in a frame of its own, mapped to run at CODE and once more to be written at DATA. */
   space(program: readonly number[]): { root: number; code: number } {
-    const root = this.frame();
+    const root = this.tables();
     const code = this.frame();
-    program.forEach((b, i) => this.mem.w8(code + i, b));
-    this.map(root, CODE, code);
-    this.map(root, DATA, code);
-    this.map(root, ELSEWHERE, this.frame());
+    this.put(code, program);
+    this.map(CODE, code);
+    this.map(DATA, code);
+    this.map(ELSEWHERE, this.frame());
     return { root, code };
   }
   run(root: number, n = N, rbx = ELSEWHERE): number {
-    const { cpu } = this;
-    cpu.setRoot(0, root, 4);
-    cpu.setMode({ bits: 64, cpl: 3, space: 0 });
-    cpu.rflags = 0x202;
-    cpu.setReg(RAX, 0, 0);
-    cpu.setReg(RCX, n, 0);
-    cpu.setRegVa(RBX, rbx);
-    cpu.rip = CODE;
-    for (;;) {
-      const reason = cpu.run(1000);
-      if (reason === Exit.BUDGET) continue;
-      expect({ reason, vector: cpu.exit.vector }).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
-      return cpu.regLo(RAX);
-    }
+    this.cpu.setRoot(0, root, 4);
+    return this.at(CODE, [RAX, 0], [RCX, n], [RBX, rbx]).finish();
   }
 }
 
@@ -74,13 +43,10 @@ describe("frames of the same content", () => {
     const box = new Box();
     const [a, b] = [box.space(LOOP), box.space(LOOP)];
     for (let i = 0; i < 20; i++) expect(box.run(a.root)).toBe(5 * N);
-    const before = engineCounters(box.cpu);
-    expect(before.host.regions).toBeGreaterThan(0);
-    const { blocks, regions } = before.host;
-    expect(box.run(b.root)).toBe(5 * N);
-    const after = engineCounters(box.cpu);
-    expect([after.host.blocks - blocks, after.host.regions - regions]).toEqual([0, 0]);
-    expect(after.interpreted - before.interpreted).toBeLessThan(10);
+    const { blocks, regions } = box.cpu.counters;
+    expect(regions).toBeGreaterThan(0);
+    expect(box.counted(() => expect(box.run(b.root)).toBe(5 * N))("interpreted")).toBeLessThan(10);
+    expect([box.cpu.counters.blocks, box.cpu.counters.regions]).toEqual([blocks, regions]);
     expect(box.cpu.cache.twins.members).toBe(1);
   });
 

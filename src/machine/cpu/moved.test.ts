@@ -3,63 +3,25 @@
  * process: the same frames are mapped elsewhere, in the same distances. One rule a test; each with two places, A and B.
  */
 import { describe, expect, it } from "vitest";
-import { VirtualClock } from "../clock.js";
-import { PhysMem } from "../memory.js";
-import { engineCounters, type EngineCounters } from "./counters.js";
-import { Cpu } from "./cpu.js";
-import { Exit, type ExitReason } from "./exits.js";
+import { Exit } from "./exits.js";
+import { RAX, RBX, RCX, RDX, RSP } from "./insn.js";
+import { type Counted, hex, STOP, TestBox } from "./testing.js";
 
-const USER = 7;
 const A = 0x555500400000;
 const B = 0x7f1234567000;
 /** Where a program's data lies, from its code. */
 const DATA = 0x3000;
 const STACK = 0x7ffc00000000;
-const RAX = 0,
-  RCX = 1,
-  RDX = 2,
-  RBX = 3,
-  RSP = 4;
 
-const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
 const NOPS = new Array<number>(24).fill(0x90);
-const STOP = 0xcc;
 
-class Box {
-  readonly mem = new PhysMem(8 << 20);
-  readonly cpu: Cpu;
-  private next = this.mem.firstFrame;
-  private readonly root = this.frame();
+class Box extends TestBox {
   /** Three frames of code, one of data. */
-  readonly code = [this.frame(), this.frame(), this.frame()];
+  readonly code = [this.frame(), this.frame(), this.frame()] as const;
   readonly data = this.frame();
 
-  constructor(threshold = 8) {
-    this.cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold, again: 0 });
-    this.map(STACK, this.frame());
-    this.cpu.setRoot(0, this.root, 4);
-    this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
-    this.cpu.rflags = 0x202;
-  }
-  frame(): number {
-    const mfn = this.next++;
-    this.mem.zeroFrame(mfn);
-    return mfn * 4096;
-  }
-  pte(va: number): number {
-    let table = this.root;
-    for (let level = 3; level > 0; level--) {
-      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
-      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
-      table = this.mem.r32(at) & ~4095;
-    }
-    return table + (Math.floor(va / 4096) & 511) * 8;
-  }
-  map(va: number, maddr: number): void {
-    this.mem.w64(this.pte(va), maddr | USER, 0);
-  }
-  unmap(va: number): void {
-    this.mem.w64(this.pte(va), 0, 0);
+  constructor() {
+    super({ engine: "auto", threshold: 8, again: 0 }, [STACK]);
   }
   /** The program is at a place, with data of its own. */
   place(va: number, data = this.data): void {
@@ -71,37 +33,16 @@ class Box {
     for (let i = 0; i < 4; i++) this.unmap(va + i * 4096);
     this.cpu.flushTlb();
   }
-  maddr(va: number): number {
-    return (this.mem.r32(this.pte(va)) & ~4095) + (va & 4095);
-  }
-  write(maddr: number, bytes: readonly number[]): void {
-    bytes.forEach((b, i) => this.mem.w8(maddr + i, b));
-  }
-  /** From its first instruction with rcx = n to whatever ends it. */
-  start(at: number, n: number): ExitReason {
-    const { cpu } = this;
-    cpu.setReg(RAX, 0, 0);
-    cpu.setReg(RCX, n, 0);
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = at;
-    for (;;) {
-      const reason = cpu.run(1000);
-      if (reason !== Exit.BUDGET) return reason;
-    }
+  /** It is to be run from an address with rcx = n. */
+  start(at: number, n: number): this {
+    return this.at(at, [RAX, 0], [RCX, n], [RSP, STACK + 0x800]);
   }
   /** To the `int3`; the answer is rax. */
   run(at: number, n: number): number {
-    expect({ reason: this.start(at, n), vector: this.cpu.exit.vector }).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
-    return this.cpu.regLo(RAX);
-  }
-  counted(run: () => void): (what: keyof EngineCounters) => number {
-    const before = engineCounters(this.cpu);
-    run();
-    const after = engineCounters(this.cpu);
-    return (what) => Number(after[what]) - Number(before[what]);
+    return this.start(at, n).finish();
   }
 }
-const nothingInterpreted = (n: (what: keyof EngineCounters) => number): void => {
+const nothingInterpreted = (n: Counted): void => {
   expect(n("moved")).toBeGreaterThan(0);
   expect(n("interpreted")).toBeLessThan(20);
 };
@@ -115,7 +56,7 @@ const adds = (n: number): number[] => [...NOPS, ...NOPS, ...hex("4883c0"), n, 0x
 
 function reader(): Box {
   const box = new Box();
-  box.write(box.code[0] as number, READS);
+  box.put(box.code[0], READS);
   box.mem.w32(box.data, 3);
   box.place(A);
   expect(box.run(A, 100)).toBe(300);
@@ -123,8 +64,8 @@ function reader(): Box {
 }
 function caller(): Box {
   const box = new Box();
-  box.write(box.code[0] as number, CALLS);
-  box.write(box.code[1] as number, adds(1));
+  box.put(box.code[0], CALLS);
+  box.put(box.code[1], adds(1));
   box.place(A);
   expect(box.run(A, 500)).toBe(500);
   return box;
@@ -152,10 +93,7 @@ describe("a region at another address", () => {
   it("computes its own addresses with lea, and pushes return addresses of there", () => {
     const box = new Box();
     // loop: lea rdx, [rip]; call f; dec ecx; jnz loop; int3; f: mov rax, [rsp]; sub rax, rdx; mov rbx, [rsp]; ret
-    box.write(box.code[0] as number, [
-      ...hex("488d1500000000 e805000000 ffc9 75f0 cc"),
-      ...hex("488b0424 4829d0 488b1c24 c3"),
-    ]);
+    box.put(box.code[0], [...hex("488d1500000000 e805000000 ffc9 75f0 cc"), ...hex("488b0424 4829d0 488b1c24 c3")]);
     for (const at of [A, B]) {
       box.place(at);
       const n = box.counted(() => expect(box.run(at, 500)).toBe(5));
@@ -170,8 +108,7 @@ describe("a region at another address", () => {
     box.remove(A);
     box.place(B);
     const { cpu } = box;
-    cpu.setReg(RCX, 1_000_000, 0);
-    cpu.rip = B;
+    box.start(B, 1_000_000);
     expect(cpu.run(10_000)).toBe(Exit.BUDGET);
     expect([B, B + 7, B + 9]).toContain(cpu.rip);
   });
@@ -182,9 +119,7 @@ describe("a region at another address", () => {
     box.place(B);
     box.unmap(B + DATA);
     box.cpu.flushTlb();
-    expect(box.start(B, 100)).toBe(Exit.EXCEPTION);
-    const { exit } = box.cpu;
-    expect([exit.vector, box.cpu.rip, exit.cr2Hi * 2 ** 32 + exit.cr2Lo]).toEqual([14, B, B + DATA]);
+    expect(box.start(B, 100).pageFault()).toEqual({ error: 4, cr2: B + DATA, rip: B });
   });
 
   it("leads on along its links, and returns, by the addresses of there", () => {
@@ -200,7 +135,7 @@ describe("a region at another address", () => {
   it("takes what an indirect branch usually goes to where that is there", () => {
     const box = new Box();
     // loop: lea rbx, [rip + f]; call rbx; dec ecx; jnz loop; int3; f: inc rax; ret
-    box.write(box.code[0] as number, hex("488d1d07000000 ffd3 ffc9 75f3 cc 90 48ffc0 c3"));
+    box.put(box.code[0], hex("488d1d07000000 ffd3 ffc9 75f3 cc 90 48ffc0 c3"));
     box.place(A);
     expect(box.run(A, 500)).toBe(500);
     box.remove(A);
@@ -213,9 +148,9 @@ describe("a region at another address", () => {
   it("finds the functions of a library whose distance differs in every process", () => {
     const box = new Box();
     // loop: call [rip + data]; dec ecx; jnz loop
-    box.write(box.code[0] as number, [...hex("ff15fa2f0000 ffc9 75f6"), STOP]);
+    box.put(box.code[0], [...hex("ff15fa2f0000 ffc9 75f6"), STOP]);
     const library = box.frame();
-    box.write(library, hex("48ffc0 c3"));
+    box.put(library, hex("48ffc0 c3"));
     const place = (at: number, lib: number): void => {
       box.place(at);
       box.map(lib, library);
@@ -235,11 +170,11 @@ describe("a region at another address", () => {
 
   it("is not entered where only part of its pages moved along", () => {
     const box = caller();
-    box.write(box.code[0] as number, CALLS);
+    box.put(box.code[0], CALLS);
     box.remove(A);
     box.place(B);
     const other = box.frame();
-    box.write(other, adds(3));
+    box.put(other, adds(3));
     box.map(B + 0x1000, other);
     box.cpu.flushTlb();
     expect(box.run(B, 1000)).toBe(3000);
@@ -248,14 +183,14 @@ describe("a region at another address", () => {
   it("is not entered there if one region's pages are not all the same", () => {
     const box = new Box();
     // loop: jmp +0x1000 (where: inc rax; jmp back); dec ecx; jnz loop
-    box.write(box.code[0] as number, [...hex("e9fb0f0000 ffc9 75f7"), STOP]);
-    box.write(box.code[1] as number, hex("48ffc0 e9fdefffff"));
+    box.put(box.code[0], [...hex("e9fb0f0000 ffc9 75f7"), STOP]);
+    box.put(box.code[1], hex("48ffc0 e9fdefffff"));
     box.place(A);
     expect(box.run(A, 500)).toBe(500);
     box.remove(A);
     box.place(B);
     const other = box.frame();
-    box.write(other, hex("4883c002 e9fcefffff"));
+    box.put(other, hex("4883c002 e9fcefffff"));
     box.map(B + 0x1000, other);
     box.cpu.flushTlb();
     expect(box.run(B, 1000)).toBe(2000);
@@ -265,7 +200,7 @@ describe("a region at another address", () => {
     const box = reader();
     box.place(B);
     expect(box.run(B, 100)).toBe(300);
-    box.write((box.code[0] as number) + 1, [0x2b]); // sub rax, [rip + data]
+    box.put(box.code[0] + 1, [0x2b]); // sub rax, [rip + data]
     expect(box.run(B, 100) | 0).toBe(-300);
     expect(box.run(A, 100) | 0).toBe(-300);
   });
@@ -286,7 +221,7 @@ describe("two mappings in one address space", () => {
   it("take turns, each with its own data and its own way back", () => {
     const box = caller();
     // f adds the data word beside it.
-    box.write(box.code[1] as number, [...NOPS, ...hex("480305e11f0000 c3"), STOP]);
+    box.put(box.code[1], [...NOPS, ...hex("480305e11f0000 c3"), STOP]);
     const data = [box.frame(), box.frame()] as const;
     box.mem.w32(data[0], 1);
     box.mem.w32(data[1], 7);
@@ -306,9 +241,9 @@ describe("two mappings in one address space", () => {
 
   it("note no link over the beginning of an epoch, for what leads from it may be at another place in the next", () => {
     const box = new Box();
-    box.write(box.code[0] as number, CALLS);
+    box.put(box.code[0], CALLS);
     // f: add rax, [rip + data]; int3
-    box.write(box.code[1] as number, [...NOPS, ...hex("480305e11f0000"), STOP]);
+    box.put(box.code[1], [...NOPS, ...hex("480305e11f0000"), STOP]);
     const data = [box.frame(), box.frame()] as const;
     box.mem.w32(data[0], 1);
     box.mem.w32(data[1], 7);
@@ -325,14 +260,14 @@ describe("two mappings in one address space", () => {
     // loop: add rax, [rip + data]; call rbx if rdx is 0: the loop of the other mapping, once; dec ecx; jnz loop; ret
     // 0: add rax,[rip+data]; 7: test rdx,rdx; a: jne +0x10 (1c); c: push rcx; d: mov ecx,3; 12: inc edx; 14: call rbx;
     // 16: dec edx; 18: pop rcx; 19: nop*3; 1c: call +0x1000; 21: dec ecx; 23: jne 0; 25: ret
-    box.write(
-      box.code[0] as number,
+    box.put(
+      box.code[0],
       hex("480305f92f0000 4885d2 7510 51 b903000000 ffc2 ffd3 ffca 59 909090 e8df0f0000 ffc9 75db c3"),
     );
     // f: add rax, [rip + data + 8]; ret
-    box.write(box.code[1] as number, [...NOPS, ...hex("480305e91f0000 c3"), STOP]);
+    box.put(box.code[1], [...NOPS, ...hex("480305e91f0000 c3"), STOP]);
     const stop = box.frame();
-    box.write(stop, [STOP]);
+    box.put(stop, [STOP]);
     box.map(0x7d0000000000, stop);
     const data = [box.frame(), box.frame()] as const;
     box.mem.w32(data[0], 1);
@@ -341,21 +276,14 @@ describe("two mappings in one address space", () => {
     box.mem.w32(data[1] + 8, 1000);
     box.place(A, data[0]);
     box.place(B, data[1]);
-    const { cpu } = box;
     for (const [here, there, sum] of [
       [A, B, 50 * 11 + 150 * 1100],
       [B, A, 50 * 1100 + 150 * 11],
       [A, B, 50 * 11 + 150 * 1100],
     ] as const) {
-      cpu.setReg(RAX, 0, 0);
-      cpu.setReg(RCX, 50, 0);
-      cpu.setReg(RDX, 0, 0);
-      cpu.setRegVa(RBX, there);
-      cpu.setRegVa(RSP, STACK + 0x800);
       box.mem.w64(box.maddr(STACK + 0x800), 0, 0x7d00);
-      cpu.rip = here;
-      for (let reason: ExitReason = Exit.BUDGET; reason === Exit.BUDGET;) reason = cpu.run(1000);
-      expect([cpu.exit.vector, cpu.regLo(RAX)]).toEqual([3, sum]);
+      box.at(here, [RAX, 0], [RCX, 50], [RDX, 0], [RBX, there], [RSP, STACK + 0x800]);
+      expect(box.finish()).toBe(sum);
     }
   });
 });

@@ -129,6 +129,12 @@ export class TestBox {
     expect(this.go(slice)).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
     return this.cpu.regLo(RAX);
   }
+  /** Run to a page fault. */
+  pageFault(): { error: number; cr2: Va; rip: Va } {
+    expect(this.go()).toEqual({ reason: Exit.EXCEPTION, vector: 14 });
+    const { errorCode, cr2Hi, cr2Lo } = this.cpu.exit;
+    return { error: errorCode, cr2: cr2Hi * 2 ** 32 + cr2Lo, rip: this.cpu.rip };
+  }
 
   counted(run: () => void): Counted {
     const before = engineCounters(this.cpu);

@@ -3,26 +3,16 @@
  * function on another page.
  */
 import { describe, expect, it } from "vitest";
-import { VirtualClock } from "../../clock.js";
 import { CPU, CPU_CONTEXT_SIZE, EPOCHS, RECORDS, REC_AT } from "../../layout.js";
-import { PhysMem } from "../../memory.js";
-import { Cpu } from "../cpu.js";
-import { Exit } from "../exits.js";
+import { RAX, RBP, RBX, RCX, RSI, RSP } from "../insn.js";
+import { hex, TestBox } from "../testing.js";
 
-const USER = 7;
 const CODE = 0x400000;
 const FUNCTION = 0x401000;
 const OTHER = 0x402000;
 const DATA = 0x600000;
 const STACK = 0x800000;
-const RAX = 0,
-  RCX = 1,
-  RBX = 3,
-  RSP = 4,
-  RBP = 5,
-  RSI = 6;
 
-const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
 /** call rbx; dec ecx; jnz; int3 */
 const LOOP = hex("ffd3 ffc9 75fa cc");
 /** add rax, n; ret */
@@ -30,56 +20,14 @@ const adds = (n: number): number[] => [...hex("4883c0"), n, 0xc3];
 /** lea rax, [rip]; ret: the function's address + 7 */
 const WHERE = hex("488d0500000000 c3");
 
-class Box {
-  readonly mem = new PhysMem(8 << 20);
-  readonly cpu = new Cpu(this.mem, new VirtualClock(), { engine: "interpreter" });
-  private next = this.mem.firstFrame;
-  private readonly root = this.frame();
-
+class Box extends TestBox {
   constructor(code: readonly number[] = LOOP) {
-    for (const va of [CODE, FUNCTION, OTHER, DATA, STACK]) this.map(va, this.frame());
-    this.cpu.setRoot(0, this.root, 4);
-    this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
-    this.cpu.rflags = 0x202;
+    super({ engine: "interpreter" }, [CODE, FUNCTION, OTHER, DATA, STACK]);
     this.write(CODE, code);
-  }
-  frame(): number {
-    const mfn = this.next++;
-    this.mem.zeroFrame(mfn);
-    return mfn * 4096;
-  }
-  private pte(va: number): number {
-    let table = this.root;
-    for (let level = 3; level > 0; level--) {
-      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
-      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
-      table = this.mem.r32(at) & ~4095;
-    }
-    return table + ((va / 4096) & 511) * 8;
-  }
-  map(va: number, maddr: number): void {
-    this.mem.w64(this.pte(va), maddr | USER, 0);
-  }
-  maddr(va: number): number {
-    return (this.mem.r32(this.pte(va)) & ~4095) + (va & 4095);
-  }
-  write(va: number, bytes: readonly number[]): void {
-    bytes.forEach((b, i) => this.mem.w8(this.maddr(va) + i, b));
   }
   /** From CODE to its int3, `slice` instructions at a time; what rax then is. */
   run(n: number, fn = FUNCTION, slice = 1000): number {
-    const { cpu } = this;
-    cpu.setReg(RAX, 0, 0);
-    cpu.setReg(RCX, n, 0);
-    cpu.setRegVa(RBX, fn);
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = CODE;
-    for (;;) {
-      const reason = cpu.run(slice);
-      if (reason === Exit.BUDGET) continue;
-      expect({ reason, vector: cpu.exit.vector }).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
-      return cpu.regLo(RAX);
-    }
+    return this.at(CODE, [RAX, 0], [RCX, n], [RBX, fn], [RSP, STACK + 0x800]).finish(slice);
   }
 }
 
