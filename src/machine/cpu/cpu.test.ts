@@ -3,85 +3,30 @@
  * (What instructions mean is compared with the host CPU by test/oracle.)
  */
 import { describe, expect, it } from "vitest";
-import { VirtualClock } from "../clock.js";
 import { DR } from "../layout.js";
-import { PhysMem } from "../memory.js";
 import { READ, WRITE } from "./api.js";
-import { Cpu, type CpuOptions } from "./cpu.js";
+import type { CpuOptions } from "./cpu.js";
 import { Exit } from "./exits.js";
 import { CF, TF, ZF } from "./flags.js";
+import { RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "./insn.js";
+import { hex, imm32, MODES, P, RW, STOP, TestBox, US, USER } from "./testing.js";
 
-const P = 1;
-const RW = 2;
-const US = 4;
 const ACCESSED = 0x20;
 const DIRTY = 0x40;
 const NX = 0x80000000;
-const USER = P | RW | US;
 
 const CODE = 0x400000;
 const DATA = 0x600000;
 const STACK = 0x800000;
 
-const RAX = 0,
-  RCX = 1,
-  RDX = 2,
-  RBX = 3,
-  RSP = 4,
-  RBP = 5,
-  RSI = 6,
-  RDI = 7;
+const PAGES = [CODE, CODE + 4096, ...[0, 1, 2, 3].map((i) => DATA + i * 4096), STACK];
 
-/** Bytes from hexadecimal text. */
-const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
-const imm32 = (v: number): number[] => [v & 0xff, (v >> 8) & 0xff, (v >> 16) & 0xff, v >>> 24];
-const STOP = 0xcc;
-
-/** A CPU at CPL 3 with 4-level tables: two pages of code (writable), four of data, one of stack, in frames that are not in a row. */
-class Box {
-  readonly mem = new PhysMem(8 << 20);
-  readonly cpu: Cpu;
-  private next: number;
-  private readonly root: number;
-
+/** Two pages of code (writable), four of data, one of stack. */
+class Box extends TestBox {
+  protected override readonly slice = 97;
   constructor(options: CpuOptions) {
-    this.cpu = new Cpu(this.mem, new VirtualClock(), options);
-    this.next = this.mem.firstFrame;
-    this.root = this.frame();
-    for (let i = 0; i < 2; i++) this.map(CODE + i * 4096, this.frame(), USER);
-    for (let i = 0; i < 4; i++) this.map(DATA + i * 4096, this.frame(), USER);
-    this.map(STACK, this.frame(), USER);
-    this.cpu.setRoot(0, this.root, 4);
-    this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
-    this.cpu.rflags = 0x202;
+    super(options, PAGES);
     this.cpu.setRegVa(RSP, STACK + 0x800);
-  }
-
-  frame(): number {
-    // Every other frame, so that what is adjacent in virtual memory is not in the machine's.
-    const mfn = this.next;
-    this.next += 2;
-    this.mem.zeroFrame(mfn);
-    return mfn * 4096;
-  }
-  /** Address of the leaf entry. */
-  pte(va: number): number {
-    let table = this.root;
-    for (let level = 3; level > 0; level--) {
-      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
-      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
-      table = this.mem.r32(at) & ~4095;
-    }
-    return table + ((va / 4096) & 511) * 8;
-  }
-  map(va: number, maddr: number, flags: number, hi = 0): void {
-    this.mem.w64(this.pte(va), maddr === 0 ? 0 : maddr | flags, maddr === 0 ? 0 : hi);
-  }
-  maddr(va: number): number {
-    return (this.mem.r32(this.pte(va)) & ~4095) + (va & 4095);
-  }
-  write(va: number, bytes: readonly number[]): void {
-    bytes.forEach((b, i) => this.mem.w8(this.maddr(va + i), b));
   }
   read32(va: number): number {
     let v = 0;
@@ -92,32 +37,7 @@ class Box {
     this.write(CODE, parts.flat());
     this.cpu.rip = CODE;
   }
-  /** Run to `int3` and say how many instructions that took. */
-  finish(): number {
-    const before = this.cpu.retired;
-    expect(this.go()).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
-    return this.cpu.retired - before;
-  }
-  /** Run to an exit other than the end of a slice, in slices. */
-  go(): { reason: number; vector: number } {
-    for (let i = 0; i < 10000; i++) {
-      const reason = this.cpu.run(97);
-      if (reason !== Exit.BUDGET) return { reason, vector: this.cpu.exit.vector };
-    }
-    throw new Error("the program does not end");
-  }
-  pageFault(): { error: number; cr2: number; rip: number } {
-    expect(this.go()).toEqual({ reason: Exit.EXCEPTION, vector: 14 });
-    const e = this.cpu.exit;
-    return { error: e.errorCode, cr2: e.cr2Hi * 2 ** 32 + e.cr2Lo, rip: this.cpu.rip };
-  }
 }
-
-const MODES: readonly (readonly [string, CpuOptions])[] = [
-  ["interpreter", { engine: "interpreter" }],
-  ["auto", { engine: "auto", threshold: 8 }],
-  ["translator", { engine: "translator" }],
-];
 
 describe.each(MODES)("the CPU, %s", (name, options) => {
   /** The loop was hot: what is tested was tested in translated code too. */
@@ -150,7 +70,7 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
     // What `adc` left, not what `dec` left a round before: the sum of −700 … 300 is −200200.
     expect(cpu.regVa(RDX)).toBe(-200200);
     expect(cpu.rflags & ZF).toBe(0);
-    for (let i = 0; i < 8; i++) box.map(end + i * 4096, box.frame(), USER);
+    for (let i = 0; i < 8; i++) box.map(end + i * 4096, box.frame());
     box.finish();
     expect(cpu.regVa(RAX)).toBe(4300);
     expect(box.read32(end + 3999 * 8)).toBe(4299);
@@ -400,11 +320,11 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
 
   it("faults at the second page of an instruction with that page's address", () => {
     const box = new Box(options);
-    box.map(CODE + 4096, 0, 0);
+    box.unmap(CODE + 4096);
     box.write(CODE + 4095, [0xb8]);
     box.cpu.rip = CODE + 4095;
     expect(box.pageFault()).toEqual({ error: 0x14, cr2: CODE + 4096, rip: CODE + 4095 });
-    box.map(CODE + 4096, box.frame(), USER);
+    box.map(CODE + 4096, box.frame());
     box.write(CODE + 4096, [...imm32(1234), STOP]);
     box.finish();
     expect(box.cpu.regVa(RAX)).toBe(1234);
@@ -425,7 +345,7 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
     box.finish();
     const other = box.frame();
     box.mem.w32(other, 2);
-    box.map(DATA, other, USER);
+    box.map(DATA, other);
     forget();
     go();
     box.finish();
@@ -436,7 +356,7 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
     go();
     expect(box.pageFault()).toEqual({ error: 7, cr2: DATA, rip: CODE + 2 });
     // Gone.
-    box.map(DATA, 0, 0);
+    box.unmap(DATA);
     forget();
     go();
     expect(box.pageFault()).toEqual({ error: 4, cr2: DATA, rip: CODE });
@@ -452,7 +372,7 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
     const other = box.frame();
     box.mem.copyFrame(other / 4096, box.maddr(CODE) / 4096);
     box.mem.w8(other + 1, 9);
-    box.map(CODE, other, USER);
+    box.map(CODE, other);
     if (how === "invlpg") cpu.invlpg(CODE);
     else cpu.flushTlb();
     cpu.rip = CODE;
@@ -464,22 +384,15 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
 
   it("keeps the two address spaces apart", () => {
     const box = new Box(options);
-    const other = new Array(3).fill(0).map(() => box.frame()) as [number, number, number];
-    const { cpu, mem } = box;
+    const { cpu } = box;
     box.code(hex("8b07"), [STOP]);
     box.write(DATA, imm32(1));
-    const space1 = box.frame();
     // The same code and other data.
-    mem.w64(space1, other[0] | USER, 0);
-    mem.w64(other[0], other[1] | USER, 0);
-    mem.w64(other[1] + 16, other[2] | USER, 0);
-    mem.w64(other[1] + 24, box.frame() | USER, 0);
-    mem.w64(other[2], box.maddr(CODE) | USER, 0);
-    const table = mem.r32(other[1] + 24) & ~4095;
-    const data = box.frame();
-    mem.w64(table, data | USER, 0);
-    mem.w32(data, 2);
-    cpu.setRoot(1, space1, 4);
+    const code = box.maddr(CODE);
+    box.tables(1);
+    box.map(CODE, code);
+    box.map(DATA, box.frame());
+    box.write(DATA, imm32(2));
     for (const [space, want] of [
       [0, 1],
       [1, 2],
@@ -605,7 +518,7 @@ describe.each(MODES)("the CPU, %s", (name, options) => {
     expect(cpu.regVa(RSI)).toBe(source + 40 * 8);
     expect(cpu.regVa(RDI)).toBe(to + 40 * 8);
     expect(box.read32(end - 4)).toBe(0); // nothing of element 40
-    box.map(end, box.frame(), USER);
+    box.map(end, box.frame());
     box.finish();
     expect(cpu.regVa(RCX)).toBe(0);
     for (const i of [0, 39, 40, 41, 255]) expect(box.read32(to + i * 8 + 4) >>> 24).toBe(i ^ 0x55);
