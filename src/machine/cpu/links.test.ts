@@ -197,6 +197,22 @@ describe("regions whose pages were missing for a while", () => {
     box.map(FUNCTION, page);
   }
 
+  it("are looked at again after some rounds of the interpreter's, and entered, not made again", () => {
+    const box = new Box(1000);
+    box.write(CODE, CALLS);
+    box.write(FUNCTION, hex("48ffc0 c3")); // inc rax; ret: in the caller's region
+    const page = box.maddr(FUNCTION);
+    // The caller is a hundred rounds ahead: none of the other blocks is about to become hot when its region is made.
+    for (let i = 0; i < 100; i++) without(box, page);
+    expect(box.loop(2500)).toBe(2500);
+    expect(box.cpu.counters.regions).toBe(1);
+    without(box, page);
+    const n = box.counted(() => expect(box.loop(500)).toBe(500));
+    expect(n("interpreted")).toBeGreaterThan(0);
+    expect(n("interpreted")).toBeLessThan(64 * 5);
+    expect(box.cpu.counters.regions).toBe(1);
+  });
+
   it("are entered again, not made again, with all that they call", () => {
     const box = new Box(8, 200);
     const { cpu } = box;
