@@ -10,14 +10,19 @@ import {
   VMASST_TYPE_architectural_iopl,
   VMASST_TYPE_writable_pagetables,
 } from "../../src/abi/xen.js";
+import type { Domain } from "../../src/hypervisor/domain.js";
 import { PGT_l1_page_table } from "../../src/hypervisor/memory/frame-table.js";
 import { walkL1 } from "../../src/hypervisor/memory/walk.js";
 import { FastTransitions } from "../../src/hypervisor/traps/fast.js";
 import { onException, onSyscall } from "../../src/hypervisor/traps/exits.js";
 import { KERNEL_MODE, USER_MODE } from "../../src/hypervisor/traps/mode.js";
 import { FLAT_CODE64, FLAT_DATA, setFlatKernel } from "../../src/hypervisor/traps/segments.js";
+import type { Vcpu } from "../../src/hypervisor/vcpu.js";
+import type { Xen } from "../../src/hypervisor/xen.js";
+import { WRITE, type CpuContext } from "../../src/machine/cpu/api.js";
+import type { Cpu } from "../../src/machine/cpu/cpu.js";
 import { Exit } from "../../src/machine/cpu/exits.js";
-import { CS, FS, GS, SS } from "../../src/machine/cpu/insn.js";
+import { CS, FS, GS, RSP, SS } from "../../src/machine/cpu/insn.js";
 import {
   BUDGET,
   CODE_PAGE,
@@ -46,6 +51,160 @@ const noGuests = missing(...GUESTS.map((name) => guestFile(name)));
 /** What a guest says, without what it measured. */
 const said = (log: string): string => log.replace(/0x[0-9a-f]+|\d+(\.\d+)?/g, "N");
 
+/** The lower and the upper half of a 64-bit number. */
+const lo = (d: number): number => d >>> 0;
+const hi = (d: number): number => Math.floor(d / 4294967296) >>> 0;
+
+/** What the cases are made of: the same in every run. */
+function choices(seed: number): {
+  rnd: (n: number) => number;
+  pick: <T>(...of: readonly T[]) => T;
+  any32: () => number;
+} {
+  const rnd = (n: number): number => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return Math.floor((seed / 4294967296) * n);
+  };
+  return {
+    rnd,
+    pick: <T>(...of: readonly T[]): T => of[rnd(of.length)] as T,
+    any32: () => ((rnd(65536) << 16) | rnd(65536)) >>> 0,
+  };
+}
+
+/** A guest's vCPU whose steps are taken both ways: by the hypervisor alone, and with what the core does by itself. */
+class Subject {
+  readonly v: Vcpu;
+  private readonly fast: FastTransitions;
+  private readonly contexts: readonly [CpuContext, CpuContext];
+  private crashed = "";
+  /** Steps that the core took. */
+  taken = 0;
+  /** Free pages for code and data: above the boot stack; below it are page tables, which are read-only. */
+  readonly stack: number;
+  readonly code: number;
+  readonly data: number;
+
+  constructor(
+    private readonly xen: Xen,
+    private readonly cpu: Cpu,
+    domain: Domain,
+  ) {
+    const v = domain.vcpus[0];
+    if (v === undefined) throw new Error("no vCPU");
+    this.v = v;
+    xen.switchTo(v);
+    domain.crash = (why: string): void => {
+      this.crashed = why;
+    };
+    this.fast = new FastTransitions(xen, true);
+    this.contexts = [cpu.newContext(), cpu.newContext()];
+    this.stack = cpu.regVa(RSP) - (cpu.regVa(RSP) & 4095);
+    this.code = this.stack + 0x2000;
+    this.data = this.stack + 0x3000;
+  }
+  /** Where a byte of its memory is. */
+  at(va: number): number {
+    const ma = this.cpu.peek(0, va);
+    if (ma < 0) throw new Error("the guest's free pages are not where they were thought to be");
+    return ma;
+  }
+  /** Instructions, each in 16 bytes of its own at `code`. */
+  program(...instructions: readonly (readonly number[])[]): void {
+    instructions.forEach((bytes, i) => {
+      this.xen.mem.write(this.at(this.code) + i * 16, Uint8Array.from(bytes));
+    });
+  }
+
+  /** One step from the present state leaves the same in `watched`, the registers and the virtual state, and counts the same. Did the core take it? */
+  step(what: string, watched: readonly Uint8Array[], begin: () => void = () => {}): boolean {
+    const { v } = this;
+    const { cpu } = this;
+    const [present] = this.contexts;
+    cpu.save(present);
+    const memory = watched.map((w) => w.slice());
+    const traps = { ...v.traps };
+    const { kernelMode, domain } = v;
+    const { pciCf8, cmosIndex } = domain;
+    const run = (withFast: boolean): Outcome => {
+      cpu.load(present);
+      watched.forEach((w, i) => {
+        w.set(memory[i] as Uint8Array);
+      });
+      Object.assign(v.traps, traps);
+      v.kernelMode = kernelMode;
+      Object.assign(domain, { pciCf8, cmosIndex });
+      this.crashed = "";
+      begin();
+      return this.run(withFast, watched);
+    };
+    const slow = run(false);
+    const quick = run(true);
+    expect(quick.state, what).toEqual(slow.state);
+    expect(quick.counts, what).toBe(slow.counts);
+    quick.memory.forEach((m, i) => {
+      expect(Buffer.compare(m, slow.memory[i] as Uint8Array), `${what}, part ${i}`).toBe(0);
+    });
+    // (An instruction that the host side carries out otherwise is one like others, and counted nowhere.)
+    const taken = quick.done > 0 || quick.systemExits < slow.systemExits;
+    if (taken) this.taken++;
+    return taken;
+  }
+
+  private run(withFast: boolean, watched: readonly Uint8Array[]): Outcome {
+    const { v, fast } = this;
+    const { cpu } = this;
+    const { mem, counters } = this.xen;
+    const was = JSON.parse(JSON.stringify(counters)) as Record<string, unknown>;
+    const { retired } = cpu;
+    const { systemExits } = cpu.counters;
+    if (withFast) fast.before(v);
+    else mem.u32[PV_ON >>> 2] = 0;
+    const reason = cpu.run(1);
+    const done = withFast ? fast.after(v) : 0;
+    if (done > 0) expect(reason).toBe(Exit.BUDGET);
+    else if (reason === Exit.SYSCALL) onSyscall(v);
+    else if (reason === Exit.EXCEPTION) onException(v);
+    const counts: Record<string, unknown> = { retired: cpu.retired - retired };
+    for (const [k, x] of Object.entries(counters)) {
+      if (typeof x === "number") counts[k] = x - (was[k] as number);
+      else counts[k] = Array.from(x as Float64Array, (y, i) => y - ((was[k] as number[])[i] ?? 0));
+    }
+    return {
+      state: this.state(),
+      counts: JSON.stringify(counts),
+      done,
+      systemExits: cpu.counters.systemExits - systemExits,
+      memory: watched.map((w) => w.slice()),
+    };
+  }
+  private state(): unknown {
+    const { v } = this;
+    const [, after] = this.contexts;
+    this.cpu.save(after);
+    // What is no part of the guest's state: budget, exit record, the interpreter's page.
+    expect(BUDGET > CODE_PAGE && EXIT_REASON > BUDGET).toBe(true);
+    const bytes = after.bytes.slice().fill(0, CODE_PAGE - CPU, SHADOW - CPU);
+    const { address: _a, flags: _f, cs: _c, ...traps } = v.traps;
+    return {
+      registers: Buffer.from(bytes).toString("hex"),
+      traps,
+      kernel: v.kernelMode,
+      ports: [v.domain.pciCf8, v.domain.cmosIndex],
+      crashed: this.crashed,
+    };
+  }
+}
+interface Outcome {
+  readonly state: unknown;
+  readonly counts: string;
+  /** Transitions that the core did. */
+  readonly done: number;
+  /** Instructions that the host side carried out. */
+  readonly systemExits: number;
+  readonly memory: readonly Uint8Array[];
+}
+
 describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { timeout: TEST_LIMIT }, () => {
   it.each(GUESTS)("%s ends and speaks as with the reference", async (name) => {
     const logs: string[] = [];
@@ -69,43 +228,13 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
     afterAll(() => host.close());
     it.each(["system calls", "irets", "hypercalls", "page faults", "ports", "iretq"] as const)("%s", async (kind) => {
       const guest = await host.guest("hello");
-      const { xen, cpu, mem } = host.machine;
+      const { cpu, mem } = host.machine;
       const { domain } = guest.running;
-      const v = domain.vcpus[0];
-      if (v === undefined) throw new Error("no vCPU");
-      let seed = 1 + kind.length;
-      const rnd = (n: number): number => {
-        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-        return Math.floor((seed / 4294967296) * n);
-      };
-      const pick = <T>(...of: readonly T[]): T => of[rnd(of.length)] as T;
-      const any32 = (): number => (rnd(65536) << 16) | rnd(65536);
-
-      xen.switchTo(v);
+      const subject = new Subject(host.machine.xen, cpu, domain);
+      const { v, stack, code, data } = subject;
+      const { rnd, pick, any32 } = choices(1 + kind.length);
       expect(v.mm.newUserBaseptr(v.mm.kernelRoot)).toBe(0);
       const { userRoot } = v.mm;
-      let crashed = "";
-      domain.crash = (why: string): void => {
-        crashed = why;
-      };
-      // Above the boot stack there are free pages; below it are page tables, which are read-only.
-      const stack = cpu.regVa(4) - (cpu.regVa(4) & 4095);
-      const code = stack + 0x2000;
-      const data = stack + 0x3000;
-      const at = (va: number): number => {
-        const ma = cpu.peek(0, va);
-        if (ma < 0) throw new Error("the guest's free pages are not where they were thought to be");
-        return ma;
-      };
-      [0x0f, 0x05].forEach((b, i) => {
-        mem.w8(at(code) + i, b);
-      });
-      [0x48, 0x8b, 0x03].forEach((b, i) => {
-        mem.w8(at(code) + 16 + i, b);
-      });
-      [0x48, 0x89, 0x03].forEach((b, i) => {
-        mem.w8(at(code) + 32 + i, b);
-      });
       const PORTS = [
         [0xec],
         [0xed],
@@ -126,42 +255,16 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
         [0xf4],
         [0x6c],
       ];
-      PORTS.forEach((bytes, i) => {
-        bytes.forEach((b, j) => {
-          mem.w8(at(code) + 64 + i * 16 + j, b);
-        });
-      });
-      const IRETQ = code + 64 + PORTS.length * 16;
-      [0x48, 0xcf].forEach((b, i) => {
-        mem.w8(at(IRETQ) + i, b);
-      });
+      // syscall; mov rax, [rbx]; mov [rbx], rax; iretq
+      subject.program([0x0f, 0x05], [0x48, 0x8b, 0x03], [0x48, 0x89, 0x03], [0x48, 0xcf], ...PORTS);
       const info = v.events.infoMaddr;
-      const gdt = at(data + 0x2000);
-      const pages = [at(data), at(data + 0x1000), gdt, info - (info & 4095)];
+      const gdt = subject.at(data + 0x2000);
+      const pages = [subject.at(data), subject.at(data + 0x1000), gdt, info - (info & 4095)].map((p) =>
+        mem.u8.subarray(p, p + 4096),
+      );
       v.mm.gdtFrames[0] = gdt / 4096;
-
-      const fast = new FastTransitions(xen, true);
-      const ctx = cpu.newContext();
-      const state = (): unknown => {
-        cpu.save(ctx);
-        const bytes = ctx.bytes.slice();
-        // What is no part of the guest's state: budget, exit record, the interpreter's page.
-        bytes.fill(0, CODE_PAGE - CPU, SHADOW - CPU);
-        expect(BUDGET > CODE_PAGE && EXIT_REASON > BUDGET).toBe(true);
-        const { address: _a, flags: _f, cs: _c, ...traps } = v.traps;
-        return {
-          bytes: Buffer.from(bytes).toString("hex"),
-          memory: pages.map((p) => Buffer.from(mem.u8.subarray(p, p + 4096)).toString("base64")),
-          traps,
-          kernel: v.kernelMode,
-          ports: [domain.pciCf8, domain.cmosIndex],
-          crashed,
-        };
-      };
-      let taken = 0;
       const cases = 4000;
       for (let n = 0; n < cases; n++) {
-        crashed = "";
         const user =
           kind === "system calls" ||
           (kind === "page faults" && rnd(2) === 0) ||
@@ -169,26 +272,26 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
         cpu.rflags = 2;
         v.kernelMode = !user;
         cpu.setMode(user ? USER_MODE : KERNEL_MODE);
-        for (let r = 0; r < 16; r++) cpu.setReg(r, any32() >>> 0, any32() >>> 0);
+        for (let r = 0; r < 16; r++) cpu.setReg(r, any32(), any32());
         setFlatKernel(cpu);
         if (user && rnd(2) === 0) {
           cpu.setSegment(CS, 0x33, 0, 0xffffffff, FLAT_CODE64);
           cpu.setSegment(SS, 0x2b, 0, 0xffffffff, FLAT_DATA);
         }
-        cpu.setSegBase(FS, any32() >>> 0, rnd(1000));
-        cpu.setSegBase(GS, any32() >>> 0, rnd(1000));
+        cpu.setSegBase(FS, any32(), rnd(1000));
+        cpu.setSegBase(GS, any32(), rnd(1000));
         cpu.rflags = any32() & 0x257ed7 & (rnd(8) === 0 ? -1 : ~0x10000);
         const t = v.traps;
         Object.assign(t, {
-          gsKernelLo: any32() >>> 0,
+          gsKernelLo: any32(),
           gsKernelHi: rnd(1000),
-          gsUserLo: any32() >>> 0,
+          gsUserLo: any32(),
           gsUserHi: rnd(1000),
           iopl: pick(0, 1, 2, 3, 3),
           inNmi: rnd(20) === 0,
           syscallMasks: rnd(2) === 0,
           syscallCallback: rnd(20) === 0 ? 0 : code + rnd(4096),
-          cr2Lo: any32() >>> 0,
+          cr2Lo: any32(),
           cr2Hi: 0,
         });
         t.setTrap(14, pick(0, 4), 0xe033, rnd(20) === 0 ? 0 : code + rnd(4096));
@@ -196,8 +299,6 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
         domain.vmAssist = rnd(20) === 0 ? 1 << VMASST_TYPE_architectural_iopl : 0;
         mem.w8(info + vcpu_info.evtchn_upcall_pending, rnd(3) === 0 ? 1 : 0);
         mem.w8(info + vcpu_info.evtchn_upcall_mask, pick(0, 1, 1, 0, rnd(256)));
-        const lo = (d: number): number => d >>> 0;
-        const hi = (d: number): number => Math.floor(d / 4294967296) >>> 0;
         const put = (a: number, b: number, c: number): void => {
           mem.w64(a, b, c);
         };
@@ -221,99 +322,57 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
           const frame = cpu.peek(0, even);
           if (frame >= 0 && (even & 4095) <= 4096 - 72 && (even & 3) === 0 && even >= data) {
             const rip = code + rnd(100);
-            put(frame, any32() >>> 0, any32() >>> 0);
-            put(frame + 8, any32() >>> 0, any32() >>> 0);
-            put(frame + 16, any32() >>> 0, any32() >>> 0);
-            put(frame + 24, pick(0, 0, 0x100, any32() >>> 0), 0);
-            put(frame + 32, lo(rip), rnd(10) === 0 ? any32() >>> 0 : hi(rip));
-            put(
-              frame + 40,
-              rnd(10) === 0 ? any32() >>> 0 : pick(0x33, 0x33, 0xe033, 0xe030, 0xe030, 0x23, 0x10),
-              rnd(4),
-            );
+            put(frame, any32(), any32());
+            put(frame + 8, any32(), any32());
+            put(frame + 16, any32(), any32());
+            put(frame + 24, pick(0, 0, 0x100, any32()), 0);
+            put(frame + 32, lo(rip), rnd(10) === 0 ? any32() : hi(rip));
+            put(frame + 40, rnd(10) === 0 ? any32() : pick(0x33, 0x33, 0xe033, 0xe030, 0xe030, 0x23, 0x10), rnd(4));
             put(frame + 48, any32() & 0x3f7fd7 & (rnd(8) === 0 ? -1 : ~0x100), 0);
-            put(frame + 56, any32() >>> 0, any32() >>> 0);
+            put(frame + 56, any32(), any32());
             put(frame + 64, rnd(10) === 0 ? rnd(65536) : pick(0x2b, 0xe02b, 0xe02b, 0x28, 0), 0);
           }
           cpu.setReg(0, 23, 0);
         } else if (kind === "hypercalls") {
           cpu.setReg(0, pick(3, 25, 25, 17, 17, 50), rnd(20) === 0 ? 1 : 0);
-          cpu.setReg(7, pick(0, 0, 1, 2, 3, any32() >>> 0), pick(0, 0, 7));
-          if (rnd(4) !== 0) cpu.setReg(6, any32() >>> 0, pick(0, 0x7fff, 0xffff8000));
+          cpu.setReg(7, pick(0, 0, 1, 2, 3, any32()), pick(0, 0, 7));
+          if (rnd(4) !== 0) cpu.setReg(6, any32(), pick(0, 0x7fff, 0xffff8000));
         } else if (kind === "page faults") {
           cpu.rip = code + pick(16, 32);
           const va = pick(0x12345678, 0x7fff00001000, stack - 0x1000, -0x7000000000 + 0x123);
           cpu.setReg(3, lo(va), hi(va));
         } else if (kind === "ports") {
           cpu.rip = code + 64 + rnd(PORTS.length) * 16;
-          cpu.setReg(2, pick(0x42, 0x61, 0x6d, 0x6e, 0x70, 0x71, 0xcf8, 0xcfc, any32() >>> 0), pick(0, 7));
-          domain.pciCf8 = any32() >>> 0;
+          cpu.setReg(2, pick(0x42, 0x61, 0x6d, 0x6e, 0x70, 0x71, 0xcf8, 0xcfc, any32()), pick(0, 7));
+          domain.pciCf8 = any32();
           domain.cmosIndex = rnd(128);
         } else if (kind === "iretq") {
-          cpu.rip = IRETQ;
+          cpu.rip = code + 48;
           cpu.setReg(4, lo(even), hi(even));
           const frame = cpu.peek(0, even);
           if (frame >= 0 && (even & 4095) <= 4096 - 40 && even >= data) {
             const rip = rnd(10) === 0 ? any32() * 65536 : code + rnd(100);
             put(frame, lo(rip), hi(rip));
-            put(frame + 8, rnd(10) === 0 ? pick(0x10, 0xe030, 0x33, 0) : cpu.selector(CS), any32() >>> 0);
-            put(frame + 16, any32() & (rnd(8) === 0 ? -1 : ~0x100), any32() >>> 0);
-            put(frame + 24, any32() >>> 0, any32() >>> 0);
-            put(frame + 32, rnd(10) === 0 ? pick(0x2b, 0xe02b, 0, 0x18) : cpu.selector(SS), any32() >>> 0);
+            put(frame + 8, rnd(10) === 0 ? pick(0x10, 0xe030, 0x33, 0) : cpu.selector(CS), any32());
+            put(frame + 16, any32() & (rnd(8) === 0 ? -1 : ~0x100), any32());
+            put(frame + 24, any32(), any32());
+            put(frame + 32, rnd(10) === 0 ? pick(0x2b, 0xe02b, 0, 0x18) : cpu.selector(SS), any32());
           }
         }
-        const before = cpu.newContext();
-        cpu.save(before);
-        const memory = pages.map((p) => mem.u8.slice(p, p + 4096));
-        const saved = { ...t };
-        const wasKernel = v.kernelMode;
-        const { pciCf8, cmosIndex } = domain;
-        const run = (withFast: boolean): { after: unknown; counts: string; n: number } => {
-          cpu.load(before);
-          pages.forEach((p, i) => {
-            mem.u8.set(memory[i] as Uint8Array, p);
-          });
-          Object.assign(t, saved);
-          v.kernelMode = wasKernel;
-          Object.assign(domain, { pciCf8, cmosIndex });
-          crashed = "";
-          const was = JSON.parse(JSON.stringify(xen.counters)) as Record<string, unknown>;
-          const { retired } = cpu;
-          const { systemExits } = cpu.counters;
-          if (withFast) fast.before(v);
-          else mem.u32[PV_ON >>> 2] = 0;
+        const taken = subject.step(`case ${n}`, pages, () => {
           // Some of the data was read before.
-          if (kind === "iretq" && n % 8 !== 0) cpu.translate(cpu.regVa(4), 1);
-          const reason = cpu.run(1);
-          let done = withFast ? fast.after(v) : 0;
-          // (It is an instruction like others, and counted nowhere.)
-          if (kind === "iretq" && withFast && reason === Exit.BUDGET && cpu.counters.systemExits === systemExits)
-            done = 1;
-          if (done > 0) expect(reason).toBe(Exit.BUDGET);
-          else if (reason === Exit.SYSCALL) onSyscall(v);
-          else if (reason === Exit.EXCEPTION) onException(v);
-          const counts: Record<string, unknown> = { retired: cpu.retired - retired };
-          for (const [k, x] of Object.entries(xen.counters)) {
-            if (typeof x === "number") counts[k] = x - (was[k] as number);
-            else counts[k] = Array.from(x as Float64Array, (y, i) => y - ((was[k] as number[])[i] ?? 0));
-          }
-          return { after: state(), counts: JSON.stringify(counts), n: done };
-        };
-        const slow = run(false);
-        const quick = run(true);
-        expect(quick.after, `case ${n}`).toEqual(slow.after);
-        expect(quick.counts, `case ${n}`).toBe(slow.counts);
-        if (quick.n > 0) {
-          taken++;
+          if (kind === "iretq" && n % 8 !== 0) cpu.translate(cpu.regVa(4), WRITE);
+        });
+        if (taken && kind !== "iretq") {
           const word = mem.r16(info);
-          if (kind !== "iretq") expect(word !== 0 && word < 0x100).toBe(false);
+          expect(word !== 0 && word < 0x100).toBe(false);
         }
       }
       // It was lent without a reference.
       v.mm.gdtFrames[0] = -1;
       // Neither all nor none: both ways were compared.
-      expect(taken).toBeGreaterThan(cases / 10);
-      expect(taken).toBeLessThan(cases);
+      expect(subject.taken).toBeGreaterThan(cases / 10);
+      expect(subject.taken).toBeLessThan(cases);
     });
   });
 
@@ -325,26 +384,9 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
       const { xen, cpu, mem } = host.machine;
       const ft = xen.frames;
       const { domain } = guest.running;
-      const v = domain.vcpus[0];
-      if (v === undefined) throw new Error("no vCPU");
-      let seed = 7 + kind.length;
-      const rnd = (n: number): number => {
-        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-        return Math.floor((seed / 4294967296) * n);
-      };
-      const pick = <T>(...of: readonly T[]): T => of[rnd(of.length)] as T;
-      const any32 = (): number => ((rnd(65536) << 16) | rnd(65536)) >>> 0;
-      const lo = (d: number): number => d >>> 0;
-      const hi = (d: number): number => Math.floor(d / 4294967296) >>> 0;
-
-      xen.switchTo(v);
-      let crashed = "";
-      domain.crash = (why: string): void => {
-        crashed = why;
-      };
-      const stack = cpu.regVa(4) - (cpu.regVa(4) & 4095);
-      const code = stack + 0x2000;
-      const data = stack + 0x3000;
+      const subject = new Subject(xen, cpu, domain);
+      const { v, stack, code, data } = subject;
+      const { rnd, pick, any32 } = choices(7 + kind.length);
       // The entries that are changed are those of the pages behind the two in use, and some with nothing yet.
       const entry = walkL1(ft, v.mm.kernelRoot, data + 0x1000);
       const table = Math.floor(entry / 4096);
@@ -355,8 +397,8 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
       let window = stack;
       while (cpu.peek(0, window) !== table * 4096) window -= 4096;
       const frames = Array.from({ length: 12 }, (_, i) => domain.mm.mfnOf(domain.mm.p2mLength - 1 - i));
-      const codeFrame = cpu.peek(0, code) / 4096;
-      const at = cpu.peek(0, data);
+      const codeFrame = subject.at(code) / 4096;
+      const at = subject.at(data);
       const instructions = [
         [0x0f, 0x05],
         [0x48, 0x87, 0x07],
@@ -371,12 +413,8 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
         [0x48, 0xc7, 0x07, 0, 0, 0, 0],
         [0x48, 0x0f, 0xb1, 0x17],
       ];
-      instructions.forEach((bytes, i) => {
-        mem.write(cpu.peek(0, code) + i * 16, Uint8Array.from(bytes));
-      });
+      subject.program(...instructions);
 
-      const fast = new FastTransitions(xen, true);
-      const ctx = cpu.newContext();
       const { first, ramLimit } = ft;
       const arrays = [ft.owner, ft.ref, ft.tcount, ft.stamp, ft.type, ft.flags, ft.linear].map(
         (a) =>
@@ -409,7 +447,6 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
         const top = pick(0, 0, 0, 0x80000000, 0x00100000, 0x40000000, 0x000fffff, 0x80100000);
         return [((mfn << 12) | bits) >>> 0, top];
       };
-      let taken = 0;
       const cases = 3000;
       for (let n = 0; n < cases; n++) {
         if (rnd(6) === 0) ft.flushTlb();
@@ -465,51 +502,15 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
           for (const r of [0, 2, 11]) cpu.setReg(r, vlo, vhi);
           if (which === 8) cpu.setReg(4, 0, 0);
         }
-        const before = cpu.newContext();
-        cpu.save(before);
-        const memory = watched.map((w) => w.slice());
-        const run = (withFast: boolean): { after: string; counts: string; n: number; memory: Uint8Array[] } => {
-          cpu.load(before);
-          watched.forEach((w, i) => {
-            w.set(memory[i] as Uint8Array);
-          });
-          crashed = "";
+        subject.step(`case ${n}`, watched, () => {
           // What a guest has just written is in the TLB; what a flush did is seen by what is not there any more.
           cpu.flushTlb();
-          cpu.translate(data, 1);
-          const was = JSON.parse(JSON.stringify(xen.counters)) as Record<string, unknown>;
-          const { retired } = cpu;
-          if (withFast) fast.before(v);
-          else mem.u32[PV_ON >>> 2] = 0;
-          const reason = cpu.run(1);
-          const done = withFast ? fast.after(v) : 0;
-          if (done > 0) expect(reason).toBe(Exit.BUDGET);
-          else if (reason === Exit.SYSCALL) onSyscall(v);
-          else if (reason === Exit.EXCEPTION) onException(v);
-          const counts: Record<string, unknown> = { retired: cpu.retired - retired };
-          for (const [k, x] of Object.entries(xen.counters)) {
-            if (typeof x === "number") counts[k] = x - (was[k] as number);
-            else counts[k] = Array.from(x as Float64Array, (y, i) => y - ((was[k] as number[])[i] ?? 0));
-          }
-          cpu.save(ctx);
-          const bytes = ctx.bytes.slice();
-          bytes.fill(0, CODE_PAGE - CPU, SHADOW - CPU);
-          const after = `${Buffer.from(bytes).toString("hex")} ${v.traps.cr2Lo} ${crashed}`;
-          return { after, counts: JSON.stringify(counts), n: done, memory: watched.map((w) => w.slice()) };
-        };
-        const slow = run(false);
-        const quick = run(true);
-        const what = `case ${n}`;
-        expect(quick.after, what).toBe(slow.after);
-        expect(quick.counts, what).toBe(slow.counts);
-        quick.memory.forEach((m, i) => {
-          expect(Buffer.compare(m, slow.memory[i] as Uint8Array), `${what}, part ${i}`).toBe(0);
+          cpu.translate(data, WRITE);
         });
-        if (quick.n > 0) taken++;
       }
       ft.audit();
-      expect(taken).toBeGreaterThan(cases / 10);
-      expect(taken).toBeLessThan(cases);
+      expect(subject.taken).toBeGreaterThan(cases / 10);
+      expect(subject.taken).toBeLessThan(cases);
     });
   });
 });
