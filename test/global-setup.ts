@@ -5,7 +5,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const sources = join(root, "src/machine/core/assembly");
+/** All that the core is made of: its code, and what tools/build-core.mjs generates constants from. */
+const sources = ["src/machine/core/assembly", "src/machine/layout.ts", "src/abi", "tools/build-core.mjs"].map((path) =>
+  join(root, path),
+);
 const built = join(root, "src/machine/core/generated/core.ts");
 
 function newest(path: string): number {
@@ -15,8 +18,7 @@ function newest(path: string): number {
 }
 
 export default function setup(): void {
-  if (!existsSync(join(sources, "index.ts"))) return;
-  const wanted = Math.max(newest(sources), newest(join(root, "tools/build-core.mjs")));
+  const wanted = Math.max(...sources.map(newest));
   if (existsSync(built) && statSync(built).mtimeMs >= wanted) return;
   execFileSync("npm", ["run", "--silent", "build:core"], { cwd: root, stdio: "inherit" });
 }

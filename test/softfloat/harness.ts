@@ -1,6 +1,6 @@
 /** Builds what the floating-point tests need: the helpers with a stand-in MMU, and programs for the host CPU. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as layout from "../../src/machine/layout.js";
@@ -24,10 +24,7 @@ export async function compileCore(dir: string): Promise<WebAssembly.Module> {
   for (const f of readdirSync(core)) if (f.endsWith(".ts")) copyFileSync(join(core, f), join(asm, f));
   const own = join(import.meta.dirname, "assembly");
   for (const f of readdirSync(own)) copyFileSync(join(own, f), join(asm, f));
-  const lines = Object.entries(layout).map(
-    ([name, value]) => `export const ${name}: ${value < 2 ** 32 ? "u32" : "u64"} = ${String(value)};`,
-  );
-  writeFileSync(join(dir, "generated/layout.ts"), lines.join("\n") + "\n");
+  copyFileSync(join(ROOT, "src/machine/core/generated/layout.ts"), join(dir, "generated/layout.ts"));
   const { default: asc } = await import("assemblyscript/asc");
   const wasm = join(dir, "batch.wasm");
   const { error, stderr } = await asc.main([
