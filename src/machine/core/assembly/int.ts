@@ -5,13 +5,10 @@
  * and the registers are those of the faulting iteration; 2 the work of one go is spent (start the instruction again).
  * Plain pages are worked on directly; everything else goes element by element through the MMU.
  */
-import { EFL, EXIT_REASON, GPR, SCRATCH } from "../generated/layout";
+import { EFL, EXIT_REASON, SCRATCH } from "../generated/layout";
 import { commitW, pageR, pageW, translateR, translateW } from "./mmu";
+import { RAX, RCX, RDI, RSI } from "./registers";
 
-const RAX: u32 = GPR;
-const RCX: u32 = GPR + 8;
-const RSI: u32 = GPR + 48;
-const RDI: u32 = GPR + 56;
 const DF: u32 = 0x400;
 
 const DONE: i32 = 0;

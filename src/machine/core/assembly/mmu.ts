@@ -27,7 +27,8 @@ const READ: i32 = 0;
 const WRITE: i32 = 1;
 const EXEC: i32 = 2;
 
-const ADDR: u64 = 0x000ffffffffff000;
+/** The frame of a page-table entry. */
+export const ADDR: u64 = 0x000ffffffffff000;
 
 let frames: u32 = 0;
 /** Frame numbers from `frames` on stand for a frame of RAM, by this table (PhysMem.aliasTable; 0 = for none). */
@@ -91,7 +92,7 @@ function pageFault(va: u64, error: i32): u32 {
   return 0;
 }
 
-function canonical(va: u64): bool {
+export function canonical(va: u64): bool {
   return (<i64>(va << 16) >> 16) == <i64>va;
 }
 

@@ -8,19 +8,15 @@
  */
 import {
   CODE_MASK, EXIT_CR2, FRAMES_CLOCK, FRAMES_CODE_CHANGED, FRAMES_FIRST, FRAMES_FLAGS, FRAMES_LIMIT, FRAMES_OWNER, FRAMES_REF, FRAMES_STAMP, FRAMES_TCOUNT,
-  FRAMES_TYPE, GPR, MODE, MODE_SPACE, PV_OWNER, PV_WRITABLE_TABLES, RIP, ROOT, SHARED,
+  FRAMES_TYPE, MODE, MODE_SPACE, PV_OWNER, PV_WRITABLE_TABLES, RIP, ROOT, SHARED,
 } from "../generated/layout";
 import {
   DOMID_SELF, MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
   MMU_PT_UPDATE_PRESERVE_AD, UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_TLB_FLUSH, mmuext_op_arg1, mmuext_op_cmd, mmuext_op_size,
 } from "../generated/abi";
-import { cached, ramOf, walk } from "./mmu";
+import { ADDR, cached, canonical, ramOf, walk } from "./mmu";
+import { R10, RDI, RDX, register, RSI } from "./registers";
 import { flushTlb, invlpg } from "./run";
-
-const RDX: u32 = GPR + 2 * 8;
-const RSI: u32 = GPR + 6 * 8;
-const RDI: u32 = GPR + 7 * 8;
-const R10: u32 = GPR + 10 * 8;
 
 /** Of frame-table.ts. */
 const L1_TABLE: u8 = 1;
@@ -41,7 +37,6 @@ const NX: u64 = 0x8000000000000000;
 const DISALLOW: u64 = GRANT | 0x098;
 /** What cannot change without the references of an entry. */
 const SLOW: u64 = 0x000ffffffffff09b;
-const ADDR: u64 = 0x000ffffffffff000;
 
 const CODE_UPPER: u32 = 6;
 const CODE_USER: u32 = 5;
@@ -88,11 +83,16 @@ function hasCode(ram: u32): bool {
   return load<u64>(CODE_MASK + ram * 8) != 0;
 }
 
-/** Of the hypervisor's range, or not canonical. */
+/** The part of the address space that is the hypervisor's. */
+// @ts-ignore: decorator
+@inline
+export function hypervisors(va: u64): bool {
+  return va >>> 43 == 0x1ffff0;
+}
 // @ts-ignore: decorator
 @inline
 function refused(va: u64): bool {
-  return va >>> 43 == 0x1ffff0 || (<i64>(va << 16) >> 16) != <i64>va;
+  return hypervisors(va) || !canonical(va);
 }
 
 /** The memory of a table of the domain's own that is a validated L1, if entries can be changed there unseen by anybody; else 0. */
@@ -235,8 +235,6 @@ export function mmuextOp(): bool {
   return true;
 }
 
-const ADDRESS_SIZE: u32 = 8;
-
 /**
  * A store of the guest kernel's to one of its L1 tables, which it maps read-only, at the address that faulted: `xchg`, `mov` of eight bytes, by a
  * register without an index, as compilers address an entry.
@@ -263,7 +261,7 @@ export function tableWrite(): bool {
   const base = (modrm & 7) | ((rex & 1) << 3);
   // By rsp and r12 there is an index, and rbp and r13 without a displacement are something else.
   if (mod == 3 || (base & 7) == 4 || (mod == 0 && (base & 7) == 5)) return false;
-  let ea = load<u64>(GPR + base * ADDRESS_SIZE);
+  let ea = load<u64>(register(base));
   if (mod == 1) {
     ea += <u64>(<i64>load<i8>(p));
     p++;
@@ -280,7 +278,7 @@ export function tableWrite(): bool {
   const l1 = table((leaf & ADDR) >> 12);
   if (l1 == 0) return false;
   const entry = l1 + (<u32>va & 0xff8);
-  const reg = GPR + (((modrm >>> 3) & 7) | ((rex & 4) << 1)) * ADDRESS_SIZE;
+  const reg = register(((modrm >>> 3) & 7) | ((rex & 4) << 1));
   const old = load<u64>(entry);
   if (!change(entry, load<u64>(reg), false)) return false;
   if (exchange) store<u64>(reg, old);

@@ -9,7 +9,7 @@
  * delivered. The hypervisor decides when this is allowed at all (PV_ON), and it counts: the turn's budget is charged as for an exit.
  */
 import {
-  BUDGET, CC_A, CC_OP, EFL, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, GPR, MODE, MODE_BITS_64, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE,
+  BUDGET, CC_A, CC_OP, EFL, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, MODE, MODE_BITS_64, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE,
   MODE_SS32, PV_CHARGED, PV_COST, PV_CR2, PV_FAULT, PV_FAULTS, PV_FAULT_MASKS, PV_GDT, PV_GS_KERNEL, PV_GS_USER, PV_INFO, PV_IRETS, PV_KERNEL_SP,
   PV_KERNEL_SS, PV_MMUEXT_OPS, PV_MMU_UPDATES, PV_SEGMENT_BASES, PV_SEGMENT_LOADS, PV_STACK_SWITCHES, PV_SYSCALL, PV_SYSCALLS, PV_SYSCALL_MASKS,
   PV_TABLE_WRITES, PV_USER_ROOT, PV_VA_MAPPINGS, PV_VERSION, PV_VERSIONS, PV_IOPL, PV_PORTS,
@@ -23,8 +23,9 @@ import {
   vcpu_info_evtchn_upcall_mask, vcpu_info_evtchn_upcall_pending,
 } from "../generated/abi";
 import { arithFlags } from "./flags";
-import { cached, walk } from "./mmu";
-import { mmuextOp, mmuUpdate, tableWrite, updateVaMapping } from "./pagetables";
+import { cached, canonical, walk } from "./mmu";
+import { hypervisors, mmuextOp, mmuUpdate, tableWrite, updateVaMapping } from "./pagetables";
+import { R11, RAX, RCX, RDI, RDX, RSI, RSP } from "./registers";
 
 /** Of exits.ts. */
 const EXCEPTION_EXIT: u32 = 2;
@@ -32,14 +33,6 @@ const SYSCALL_EXIT: u32 = 3;
 const SYSTEM_EXIT: u32 = 8;
 const GENERAL_PROTECTION: i32 = 13;
 const PAGE_FAULT: i32 = 14;
-
-const RAX: u32 = GPR;
-const RCX: u32 = GPR + 8;
-const RDX: u32 = GPR + 2 * 8;
-const RSP: u32 = GPR + 4 * 8;
-const RSI: u32 = GPR + 6 * 8;
-const RDI: u32 = GPR + 7 * 8;
-const R11: u32 = GPR + 11 * 8;
 
 const CS: u32 = 1;
 const SS: u32 = 2;
@@ -116,18 +109,6 @@ function setRflags(value: u32): void {
 function setSpace(space: u32): void {
   const kept = load<u32>(MODE) & MODE_NO_FPU;
   store<u32>(MODE, kept | MODE_BITS_64 | (3 << MODE_CPL_SHIFT) | MODE_FLAT | MODE_SS32 | (space != 0 ? MODE_SPACE : 0));
-}
-
-/** The part of the address space that is the hypervisor's. */
-// @ts-ignore: decorator
-@inline
-function hypervisors(va: u64): bool {
-  return va >>> 43 == 0x1ffff0;
-}
-// @ts-ignore: decorator
-@inline
-function canonical(va: u64): bool {
-  return (<i64>(va << 16) >> 16) == <i64>va;
 }
 
 // @ts-ignore: decorator
