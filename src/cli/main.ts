@@ -21,6 +21,7 @@ import { writeSymbols } from "./symbols.js";
 import { webCommand } from "./web.js";
 import { STATUS_INPUT, STATUS_INTERNAL, STATUS_OK } from "./status.js";
 import { parseTraceList, TraceListError, TRACE_KINDS } from "./trace-format.js";
+import { collect, whole } from "./values.js";
 
 interface MachineFlags extends PlanFlags {
   readonly trace?: string;
@@ -220,19 +221,6 @@ function machineOptions(command: Command): Command {
 }
 
 // --- values of options ------------------------------------------------------------------------------------------------------------
-
-function whole(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const n = /^\d+$/.test(text) ? Number(text) : NaN;
-    if (!(n >= least && n <= most))
-      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
-    return n;
-  };
-}
-
-function collect(text: string, before: string[] = []): string[] {
-  return [...before, text];
-}
 
 function seconds(text: string): number {
   const n = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;

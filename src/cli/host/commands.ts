@@ -17,6 +17,7 @@ import {
 } from "../../sys/node/index.js";
 import { HostError, type DomainInfo, type HostInfo } from "../../toolstack/host/api.js";
 import { STATUS_OK } from "../status.js";
+import { collect, whole } from "../values.js";
 
 /** How long `down --shutdown` waits for the guests, in seconds. */
 const SHUTDOWN_S = 60;
@@ -39,14 +40,6 @@ interface DownFlags {
   readonly timeout: number;
 }
 
-function whole(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const n = /^\d+$/.test(text) ? Number(text) : NaN;
-    if (!(n >= least && n <= most))
-      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
-    return n;
-  };
-}
 /** PROTO:HOSTPORT:[GUESTADDRESS:]GUESTPORT */
 function forward(text: string, before: Forward[] = []): Forward[] {
   const m = /^(tcp|udp):(\d{1,5}):(?:(\d{1,3}(?:\.\d{1,3}){3}):)?(\d{1,5})$/.exec(text);
@@ -64,7 +57,6 @@ function forward(text: string, before: Forward[] = []): Forward[] {
     },
   ];
 }
-const collect = (text: string, before: string[] = []): string[] => [...before, text];
 
 /** Add the commands; `done` hears the exit status. */
 export function hostCommands(program: Command, version: string, done: (status: number) => void): void {

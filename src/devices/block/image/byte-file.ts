@@ -5,6 +5,8 @@
  * Bytes beyond the end read as zeros; a write beyond it makes the file longer, with zeros between. As with images: a method that has nothing
  * to wait for returns nothing, and what was written is safe from a crash of the host after a later `flush` only.
  */
+import { SparseBytes } from "./sparse.js";
+
 export interface ByteFile {
   /** For messages. */
   readonly name: string;
@@ -32,7 +34,7 @@ const CHUNK = 65536;
 export class MemoryFile implements ByteFile {
   readonly readOnly = false;
   private length = 0;
-  private readonly chunks = new Map<number, Uint8Array>();
+  private readonly content = new SparseBytes(CHUNK);
 
   constructor(
     readonly name = "memory",
@@ -43,31 +45,11 @@ export class MemoryFile implements ByteFile {
   size(): number {
     return this.length;
   }
-  private each(
-    start: number,
-    length: number,
-    part: (chunk: number, at: number, done: number, n: number) => void,
-  ): void {
-    for (let done = 0; done < length;) {
-      const at = (start + done) % CHUNK;
-      const n = Math.min(length - done, CHUNK - at);
-      part(Math.floor((start + done) / CHUNK), at, done, n);
-      done += n;
-    }
-  }
   read(start: number, into: Uint8Array): void {
-    this.each(start, into.length, (chunk, at, done, n) => {
-      const c = this.chunks.get(chunk);
-      if (c === undefined) into.fill(0, done, done + n);
-      else into.set(c.subarray(at, at + n), done);
-    });
+    this.content.read(start, into);
   }
   write(start: number, bytes: Uint8Array): void {
-    this.each(start, bytes.length, (chunk, at, done, n) => {
-      let c = this.chunks.get(chunk);
-      if (c === undefined) this.chunks.set(chunk, (c = new Uint8Array(CHUNK)));
-      c.set(bytes.subarray(done, done + n), at);
-    });
+    this.content.write(start, bytes);
     this.length = Math.max(this.length, start + bytes.length);
   }
   grow(size: number): void {
@@ -80,10 +62,7 @@ export class MemoryFile implements ByteFile {
   }
   flush(): void {}
   punch(start: number, length: number): void {
-    this.each(start, length, (chunk, at, _done, n) => {
-      if (n === CHUNK) this.chunks.delete(chunk);
-      else this.chunks.get(chunk)?.fill(0, at, at + n);
-    });
+    this.content.clear(start, length);
   }
   close(): void {}
   bytes(): Uint8Array {

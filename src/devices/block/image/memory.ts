@@ -1,5 +1,6 @@
 /** A disk in memory, sparse: only what was written is there. */
 import { SECTOR, type BlockImage } from "./image.js";
+import { SparseBytes } from "./sparse.js";
 
 const CHUNK = 4096;
 
@@ -7,7 +8,7 @@ export class MemoryImage implements BlockImage {
   readonly sectors: number;
   readonly sectorSize = SECTOR;
   readonly discardGranularity = CHUNK;
-  private readonly chunks = new Map<number, Uint8Array>();
+  private readonly content = new SparseBytes(CHUNK);
 
   constructor(
     bytes: number,
@@ -19,46 +20,19 @@ export class MemoryImage implements BlockImage {
   /** A disk with this content (copied), filled up to whole sectors. */
   static from(content: Uint8Array, readOnly = false): MemoryImage {
     const image = new MemoryImage(Math.ceil(content.length / SECTOR) * SECTOR, readOnly);
-    image.put(0, content);
+    image.content.write(0, content);
     return image;
   }
 
-  private each(
-    start: number,
-    length: number,
-    part: (chunk: number, at: number, done: number, n: number) => void,
-  ): void {
-    for (let done = 0; done < length;) {
-      const at = (start + done) % CHUNK;
-      const n = Math.min(length - done, CHUNK - at);
-      part(Math.floor((start + done) / CHUNK), at, done, n);
-      done += n;
-    }
-  }
-  private put(start: number, bytes: Uint8Array): void {
-    this.each(start, bytes.length, (chunk, at, done, n) => {
-      let c = this.chunks.get(chunk);
-      if (c === undefined) this.chunks.set(chunk, (c = new Uint8Array(CHUNK)));
-      c.set(bytes.subarray(done, done + n), at);
-    });
-  }
-
   read(sector: number, into: Uint8Array): void {
-    this.each(sector * SECTOR, into.length, (chunk, at, done, n) => {
-      const c = this.chunks.get(chunk);
-      if (c === undefined) into.fill(0, done, done + n);
-      else into.set(c.subarray(at, at + n), done);
-    });
+    this.content.read(sector * SECTOR, into);
   }
   write(sector: number, bytes: Uint8Array): void {
-    this.put(sector * SECTOR, bytes);
+    this.content.write(sector * SECTOR, bytes);
   }
   flush(): void {}
   discard(sector: number, count: number): void {
-    this.each(sector * SECTOR, count * SECTOR, (chunk, at, _done, n) => {
-      if (n === CHUNK) this.chunks.delete(chunk);
-      else this.chunks.get(chunk)?.fill(0, at, at + n);
-    });
+    this.content.clear(sector * SECTOR, count * SECTOR);
   }
   close(): void {}
 
@@ -70,6 +44,6 @@ export class MemoryImage implements BlockImage {
   }
   /** Memory in use for content. */
   get stored(): number {
-    return this.chunks.size * CHUNK;
+    return this.content.stored;
   }
 }
