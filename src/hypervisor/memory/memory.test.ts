@@ -52,8 +52,9 @@ import {
 } from "./frame-table.js";
 import { InvariantError } from "./invariant.js";
 import { doMemoryOp } from "./memory-op.js";
-import { doMmuUpdate, MMU_UPDATE_PREEMPTED } from "./mmu-update.js";
+import { doMmuUpdate } from "./mmu-update.js";
 import { doMmuextOp } from "./mmuext-op.js";
+import { MMU_UPDATE_PREEMPTED } from "./requests.js";
 import { doUpdateVaMapping, doUpdateVaMappingOtherdomain } from "./update-va-mapping.js";
 import { doVmAssist } from "./vm-assist.js";
 import { World } from "./testing.js";

@@ -22,21 +22,15 @@ import {
   type FrameTable,
   type PageType,
 } from "./frame-table.js";
-import { advanceArg, isNull, pageOwner, view } from "./util.js";
+import { countDone, doneBefore, goOn, onlyResult, requestCount, traceRequest } from "./requests.js";
+import { pageOwner } from "./util.js";
 
-/** MMU_UPDATE_PREEMPTED: set in `count` by the hypervisor when it issues the hypercall again. */
-export const MMU_UPDATE_PREEMPTED = 0x80000000;
 const PREEMPT_EVERY = 32;
 
 export function doMmuUpdate(call: Call): number {
-  let count = call.lo(1);
-  if (count === MMU_UPDATE_PREEMPTED && isNull(call, 0)) return call.lo(3) | 0;
-  const hasDone = !isNull(call, 2);
-  let before = 0;
-  if (count >= MMU_UPDATE_PREEMPTED) {
-    count -= MMU_UPDATE_PREEMPTED;
-    if (hasDone) before = readDone(call);
-  }
+  if (onlyResult(call)) return call.lo(3) | 0;
+  const count = requestCount(call);
+  const before = doneBefore(call);
   const foreign = call.lo(3);
   let i = 0;
   let rc = 0;
@@ -59,10 +53,8 @@ export function doMmuUpdate(call: Call): number {
     const guest = call.guest;
     while (i < count) {
       if (i !== 0 && i % PREEMPT_EVERY === 0 && call.preempt()) {
-        finish(call, hasDone, before + i, flush);
-        advanceArg(call, 0, i * mmu_update.size);
-        call.setArg(1, (count - i + MMU_UPDATE_PREEMPTED) >>> 0, 0);
-        return call.restart();
+        finish(call, before + i, flush);
+        return goOn(call, i, mmu_update.size);
       }
       const at = base + i * mmu_update.size;
       if (!guest.read64(at + mmu_update.ptr)) {
@@ -90,33 +82,22 @@ export function doMmuUpdate(call: Call): number {
         else if (pg < 0 || pg === OWNER_IO) rc = pg < 0 ? -EPERM : -EINVAL;
         else rc = machphys(call, pg, ma, lo, hi);
       } else rc = -ENOSYS;
-      if (call.xen.trace.on)
-        call.xen.trace.emit({
-          kind: "pagetable",
-          time: call.xen.clock.now(),
-          domid: call.domain.domid,
-          vcpu: call.vcpu.id,
-          name: cmd === MMU_MACHPHYS_UPDATE ? "machphys_update" : "pt_update",
-          args: { ptr: ma, val: word(lo, hi) },
-          result: rc,
-        });
+      if (call.xen.trace.on) {
+        const name = cmd === MMU_MACHPHYS_UPDATE ? "machphys_update" : "pt_update";
+        traceRequest(call, name, { ptr: ma, val: word(lo, hi) }, rc);
+      }
       if (rc !== 0) break;
       i++;
     }
   }
-  finish(call, hasDone, before + i, flush);
+  finish(call, before + i, flush);
   return rc;
 }
 
-function readDone(call: Call): number {
-  const b = call.guest.copyFrom(call.va(2), 4);
-  return b === null ? 0 : view(b).getUint32(0, true);
-}
-
 /** Upper-level changes flush at once: linear page tables read through them. */
-function finish(call: Call, hasDone: boolean, done: number, flush: boolean): void {
+function finish(call: Call, done: number, flush: boolean): void {
   if (flush) call.xen.frames.flushTlb();
-  if (hasDone) call.guest.write32(call.va(2), done);
+  countDone(call, done);
 }
 
 /** One entry: the level changed (1–4; 0 for data in a page that is no table), or a negative errno. */

@@ -29,9 +29,9 @@ import type { Call } from "../hypercalls/call.js";
 import { word } from "../trace.js";
 import type { DomainMemory } from "./domain-memory.js";
 import { PGT_writable_page } from "./frame-table.js";
-import { MMU_UPDATE_PREEMPTED } from "./mmu-update.js";
 import { readVcpuMask } from "./flush.js";
-import { addrOk, advanceArg, isNull, pageOwner, toVa, view } from "./util.js";
+import { countDone, doneBefore, goOn, onlyResult, requestCount, traceRequest } from "./requests.js";
+import { addrOk, pageOwner, toVa } from "./util.js";
 
 const PREEMPT_EVERY = 8;
 
@@ -41,17 +41,9 @@ const arg1 = (): number => op.hi1 * 4294967296 + op.lo1;
 const arg2 = (): number => op.hi2 * 4294967296 + op.lo2;
 
 export function doMmuextOp(call: Call): number {
-  let count = call.lo(1);
-  if (count === MMU_UPDATE_PREEMPTED && isNull(call, 0)) return call.lo(3) | 0;
-  const hasDone = !isNull(call, 2);
-  let before = 0;
-  if (count >= MMU_UPDATE_PREEMPTED) {
-    count -= MMU_UPDATE_PREEMPTED;
-    if (hasDone) {
-      const b = call.guest.copyFrom(call.va(2), 4);
-      if (b !== null) before = view(b).getUint32(0, true);
-    }
-  }
+  if (onlyResult(call)) return call.lo(3) | 0;
+  const count = requestCount(call);
+  const before = doneBefore(call);
   const pg = pageOwner(call, call.lo(3) & 0xffff);
   if (pg < 0) return pg;
   const owner = call.xen.frames.ownerOf(pg);
@@ -64,10 +56,8 @@ export function doMmuextOp(call: Call): number {
   let rc = 0;
   while (i < count) {
     if (i !== 0 && i % PREEMPT_EVERY === 0 && call.preempt()) {
-      if (hasDone) call.guest.write32(call.va(2), before + i);
-      advanceArg(call, 0, i * mmuext_op.size);
-      call.setArg(1, (count - i + MMU_UPDATE_PREEMPTED) >>> 0, 0);
-      return call.restart();
+      countDone(call, before + i);
+      return goOn(call, i, mmuext_op.size);
     }
     const at = base + i * mmuext_op.size;
     if (!guest.read64(at + mmuext_op.cmd)) {
@@ -89,19 +79,11 @@ export function doMmuextOp(call: Call): number {
     op.hi2 = guest.hi;
     rc = one(call, mm, cmd);
     if (call.xen.trace.on)
-      call.xen.trace.emit({
-        kind: "pagetable",
-        time: call.xen.clock.now(),
-        domid: call.domain.domid,
-        vcpu: call.vcpu.id,
-        name: "mmuext_op",
-        args: { cmd, arg1: word(op.lo1, op.hi1), arg2: word(op.lo2, op.hi2) },
-        result: rc,
-      });
+      traceRequest(call, "mmuext_op", { cmd, arg1: word(op.lo1, op.hi1), arg2: word(op.lo2, op.hi2) }, rc);
     if (rc !== 0) break;
     i++;
   }
-  if (hasDone) call.guest.write32(call.va(2), before + i);
+  countDone(call, before + i);
   return rc;
 }
 
