@@ -52,14 +52,11 @@ function normalise(): void {
     xe -= n;
   }
 }
-/** Mantissa h:l with exponent e as a fraction of 1 (e < 0), truncated. */
-function toFraction(h: u64, l: u64, e: i32): void {
-  let n = -1 - e;
-  if (n >= 128) {
-    th = 0;
-    tl = 0;
-    return;
-  }
+/** h:l, n places down. */
+function shiftRight(h: u64, l: u64, n: i32): void {
+  th = 0;
+  tl = 0;
+  if (n >= 128) return;
   if (n >= 64) {
     l = h;
     h = 0;
@@ -71,6 +68,10 @@ function toFraction(h: u64, l: u64, e: i32): void {
   }
   th = h;
   tl = l;
+}
+/** Mantissa h:l with exponent e as a fraction of 1 (e < 0), truncated. */
+function toFraction(h: u64, l: u64, e: i32): void {
+  shiftRight(h, l, -1 - e);
 }
 /** Σ ± c[i]·z^i for i < n, alternating if asked. */
 function poly(table: usize, n: i32, zh: u64, zl: u64, alternate: bool): void {
@@ -437,34 +438,18 @@ function log2A(): i32 {
   const k = 63 - <i32>clz<u64>(ae); // exponent of |e|
   const big = ae << (63 - k);
   // fraction aligned to exponent k
-  let sh = th,
-    sl = tl;
-  let shift = k - xe;
-  if (shift >= 128) {
-    sh = 0;
-    sl = 0;
-    shift = 0;
-  } else if (shift >= 64) {
-    sl = sh;
-    sh = 0;
-    shift -= 64;
-  }
-  if (shift > 0) {
-    sl = (sl >> shift) | (sh << (64 - shift));
-    sh >>= shift;
-  }
+  shiftRight(th, tl, k - xe);
   xe = k;
   if (same) {
-    th = big + sh;
-    tl = sl;
+    th += big;
     if (th < big) {
       tl = (tl >> 1) | (th << 63);
       th = (th >> 1) | 0x8000000000000000;
       xe++;
     }
   } else {
-    tl = 0 - sl;
-    th = big - sh - <u64>(sl != 0);
+    th = big - th - <u64>(tl != 0);
+    tl = 0 - tl;
   }
   ls = <u32>(e < 0);
   normalise();
@@ -565,30 +550,13 @@ export function x87Yl2xp1(): i32 {
           timesB(k == 1);
         } else {
           // s = x / (2 + x)
-          let n = 1 - aE;
-          let h = aM,
-            l: u64 = 0;
-          if (n >= 128) {
-            h = 0;
-            n = 0;
-          } else if (n >= 64) {
-            l = h;
-            h = 0;
-            n -= 64;
-          }
-          if (n > 0) {
-            l = (l >> n) | (h << (64 - n));
-            h >>= n;
-          }
-          let dh: u64 = 0x8000000000000000;
-          let dl = l;
-          if (aS == 0) dh += h;
+          const one: u64 = 0x8000000000000000;
+          shiftRight(aM, 0, 1 - aE);
+          if (aS == 0) th += one;
           else {
-            dl = 0 - l;
-            dh = dh - h - <u64>(l != 0);
+            th = one - th - <u64>(tl != 0);
+            tl = 0 - tl;
           }
-          th = dh;
-          tl = dl;
           xe = 1;
           normalise();
           divMant(aM, 0, aE, th, tl, xe);
