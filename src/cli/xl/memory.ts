@@ -5,6 +5,15 @@ import { parseMemoryKiB } from "./memory-size.js";
 
 const SYNOPSIS = "<Domain> <MemMB['b'[bytes]|'k'[KB]|'m'[MB]|'g'[GB]|'t'[TB]]>";
 
+/** What both are given: a domain and a size. */
+async function wanted(xl: Xl, words: readonly string[]): Promise<{ domid: number; size: string; kib: number }> {
+  const [word, size] = xl.parse(words).args;
+  const domid = await xl.domid(word);
+  const kib = parseMemoryKiB(size);
+  if (kib === undefined) xl.fail(`invalid memory size: ${size}`);
+  return { domid, size, kib };
+}
+
 const memSet: Command = {
   name: "mem-set",
   synopsis: SYNOPSIS,
@@ -12,10 +21,7 @@ const memSet: Command = {
   modifies: true,
   least: 2,
   async run(xl: Xl, words: readonly string[]) {
-    const [word, size] = xl.parse(words).args;
-    const domid = await xl.domid(word);
-    const kib = parseMemoryKiB(size);
-    if (kib === undefined) xl.fail(`invalid memory size: ${size}`);
+    const { domid, size, kib } = await wanted(xl, words);
     const failed = (what: string): never => {
       xl.libxlError(what, domid);
       return xl.fail(`\ncannot set domid ${domid} dynamic max memory to : ${size}`);
@@ -39,10 +45,7 @@ const memMax: Command = {
   modifies: true,
   least: 2,
   async run(xl: Xl, words: readonly string[]) {
-    const [word, size] = xl.parse(words).args;
-    const domid = await xl.domid(word);
-    const kib = parseMemoryKiB(size);
-    if (kib === undefined) xl.fail(`invalid memory size: ${size}`);
+    const { domid, size, kib } = await wanted(xl, words);
     const refused = (): never => xl.fail(`cannot set domid ${domid} static max memory to : ${size}`);
     const now = (await xl.domains()).find((d) => d.domid === domid);
     if (now !== undefined && kib < now.targetKiB) {
