@@ -1,8 +1,9 @@
 // Runs the command as a user does: bin/xenolith.js on what the build made. The build is brought up to date once.
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from "node:child_process";
-import { existsSync, mkdirSync, rmdirSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { takeLock } from "./building.js";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
 export const cli = join(root, "bin/xenolith.js");
@@ -12,25 +13,13 @@ export const haveDebian = existsSync(debian("vmlinuz-cloud")) && existsSync(debi
 
 /** Test files run in several processes: one of them builds, the others wait. */
 export function ensureBuilt(): void {
-  const lock = join(root, "dist/.building");
-  mkdirSync(join(root, "dist"), { recursive: true });
-  for (const start = Date.now(); ;) {
-    try {
-      mkdirSync(lock);
-      break;
-    } catch {
-      // A lock that a killed run left behind is old.
-      const age = existsSync(lock) ? Date.now() - statSync(lock).mtimeMs : 0;
-      if (age > 120_000 || Date.now() - start > 180_000) rmdirSync(lock);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
-    }
-  }
+  const release = takeLock(join(root, "dist/.building"));
   try {
     const tsc = join(root, "node_modules/typescript/bin/tsc");
     const r = spawnSync(process.execPath, [tsc, "-b", "tsconfig.node.json"], { cwd: root, encoding: "utf8" });
     if (r.status !== 0 && !existsSync(join(root, "dist/cli/main.js"))) throw new Error(r.stdout);
   } finally {
-    rmdirSync(lock);
+    release();
   }
 }
 

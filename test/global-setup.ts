@@ -1,8 +1,9 @@
 // Builds the WebAssembly core before the tests when it is missing or older than its sources.
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { newest } from "./building.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** All that the core is made of: its code, and what tools/build-core.mjs generates constants from. */
@@ -10,12 +11,6 @@ const sources = ["src/machine/core/assembly", "src/machine/layout.ts", "src/abi"
   join(root, path),
 );
 const built = join(root, "src/machine/core/generated/core.ts");
-
-function newest(path: string): number {
-  const stat = statSync(path);
-  if (!stat.isDirectory()) return stat.mtimeMs;
-  return Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name))));
-}
 
 export default function setup(): void {
   const wanted = Math.max(...sources.map(newest));

@@ -1,11 +1,12 @@
 // Debian's Chromium on a lab: a server, a page, and what a person would do with it.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "vite";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { chromium, type BrowserContext, type Page } from "playwright-core";
 import { startWeb, type WebServer } from "../../src/cli/web.js";
+import { newest, takeLock } from "../building.js";
 import { root } from "../cli-helper.js";
 
 export const CHROMIUM = "/usr/bin/chromium";
@@ -22,28 +23,10 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-function newest(path: string): number {
-  const stat = statSync(path);
-  if (!stat.isDirectory()) return stat.mtimeMs;
-  return Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name))));
-}
-
 /** The lab, built where it is missing or older than its sources. Test files run in several processes: one builds, the others wait. */
 export async function buildLab(): Promise<string> {
   const done = join(built, "index.html");
-  const lock = `${built}.building`;
-  mkdirSync(join(built, ".."), { recursive: true });
-  for (const start = Date.now(); ;) {
-    try {
-      mkdirSync(lock);
-      break;
-    } catch {
-      // A lock that a killed run left behind is old.
-      const age = existsSync(lock) ? Date.now() - statSync(lock).mtimeMs : 0;
-      if (age > 120_000 || Date.now() - start > 180_000) rmdirSync(lock);
-      await new Promise((r) => setTimeout(r, 200));
-    }
-  }
+  const release = takeLock(`${built}.building`);
   try {
     const sources = Math.max(...["src", "guests", "docs/book", "vite.config.ts"].map((p) => newest(join(root, p))));
     if (!existsSync(done) || statSync(done).mtimeMs < sources) {
@@ -54,7 +37,7 @@ export async function buildLab(): Promise<string> {
       });
     }
   } finally {
-    rmdirSync(lock);
+    release();
   }
   return built;
 }
