@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { MemoryImage, SECTOR, type BlockImage } from "../devices/block/index.js";
 import { ForkedImage } from "./fork-disks.js";
+import { seeded } from "../testing.js";
 
 const SECTORS = 64;
 
@@ -12,12 +13,11 @@ class SlowImage implements BlockImage {
   readonly readOnly = false;
   readonly discardGranularity = 512;
   closed = false;
-  private x = 7;
+  private readonly next = seeded(7);
   constructor(readonly of: MemoryImage) {}
   private later(fn: () => void): Promise<void> {
-    this.x = (Math.imul(this.x, 1103515245) + 12345) >>> 0;
     let p = Promise.resolve();
-    for (let n = (this.x >>> 16) % 7; n > 0; n--) p = p.then(() => {});
+    for (let n = this.next(7); n > 0; n--) p = p.then(() => {});
     return p.then(fn);
   }
   read(sector: number, into: Uint8Array): Promise<void> {
@@ -107,8 +107,7 @@ describe.each([
 
   it("any mixture of reads of views and writes of the parent, in flight together", async () => {
     const parent = new ForkedImage(make());
-    let x = 99;
-    const next = (n: number): number => ((x = (Math.imul(x, 1103515245) + 12345) >>> 0) >>> 8) % n;
+    const next = seeded(99);
     const state = initial.slice();
     const views: { view: BlockImage; want: number[] }[] = [];
     for (let round = 0; round < 60; round++) {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { XenStoreClient } from "./client.js";
 import { TestClient, testServer } from "./testing.js";
+import { seeded } from "../testing.js";
 
 function two(): { a: TestClient; b: TestClient; server: ReturnType<typeof testServer>["server"] } {
   const { dom0, server } = testServer();
@@ -124,26 +125,25 @@ describe("transactions", () => {
   });
   it("random histories keep the tree sound and the owners' counts right", () => {
     const { server, dom0 } = testServer();
-    let seed = 4711;
-    const random = (n: number): number => ((seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) >>> 8) % n;
+    const next = seeded(4711);
     const clients = [dom0, new TestClient(server), new TestClient(server)];
     const open: number[][] = [[], [], []];
-    const path = (): string => Array.from({ length: 1 + random(3) }, () => `/${"abc"[random(3)] as string}`).join("");
+    const path = (): string => Array.from({ length: 1 + next(3) }, () => `/${"abc"[next(3)] as string}`).join("");
     let conflicts = 0;
     for (let i = 0; i < 5000; i++) {
-      const k = random(3);
+      const k = next(3);
       const c = clients[k] as TestClient;
       const list = open[k] as number[];
-      const t = list.length > 0 && random(3) > 0 ? (list[random(list.length)] as number) : 0;
-      const what = random(10);
+      const t = list.length > 0 && next(3) > 0 ? (list[next(list.length)] as number) : 0;
+      const what = next(10);
       if (what < 4) c.write(path(), String(i), t);
       else if (what < 5) c.in(t, "RM", path());
       else if (what < 7) c.in(t, "READ", path());
-      else if (what < 8) c.in(t, "SET_PERMS", path(), `n${random(4)}`);
+      else if (what < 8) c.in(t, "SET_PERMS", path(), `n${next(4)}`);
       else if (list.length < 3 && what === 8) list.push(c.start());
       else if (list.length > 0) {
-        const id = list.splice(random(list.length), 1)[0] as number;
-        const how = c.end(id, random(4) === 0 ? "F" : "T");
+        const id = list.splice(next(list.length), 1)[0] as number;
+        const how = c.end(id, next(4) === 0 ? "F" : "T");
         expect(["OK|", "EAGAIN"]).toContain(how);
         if (how === "EAGAIN") conflicts++;
       }

@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { seeded } from "../../src/devices/block/image/testing.js";
+import { seeded } from "../../src/testing.js";
 import { CliRun, debian, ensureBuilt, haveDebian } from "../cli-helper.js";
 
 const have = (command: string): boolean => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0;

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createQcow2, createVhd, SECTOR, type BlockImage } from "../../src/devices/block/index.js";
-import { seeded } from "../../src/devices/block/image/testing.js";
+import { seeded } from "../../src/testing.js";
 import { ImageFile, openDisk } from "../../src/sys/node/index.js";
 import { parseDisk } from "../../src/toolstack/config/disk.js";
 

@@ -14,6 +14,7 @@ import type { RunningDomain } from "../../src/toolstack/machine.js";
 import { Guest, holdings, Host, LIMIT } from "../machine/harness.js";
 import { during } from "../migration/during.js";
 import { goingsOn, printed, startMini, wentOn, works } from "../migration/mini.js";
+import { seeded } from "../../src/testing.js";
 
 const MEMORY = { memoryMiB: 48 };
 
@@ -302,8 +303,7 @@ describe("what goes wrong", { timeout: LIMIT }, () => {
     await during(host, saveDomain(host.machine, g.running, sink));
     const good = sink.bytes();
     const before = holdings(host.machine);
-    let x = 12345;
-    const next = (n: number): number => (x = (Math.imul(x, 1103515245) + 12345) >>> 0) % n;
+    const next = seeded(12345);
     let refused = 0;
     for (let i = 0; i < 25; i++) {
       const bytes = i % 2 === 0 ? good.slice(0, next(good.length)) : good.slice();

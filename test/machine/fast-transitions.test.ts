@@ -33,6 +33,7 @@ import {
   PV_ON,
   SHADOW,
 } from "../../src/machine/layout.js";
+import { seeded, type Random } from "../../src/testing.js";
 import { guestFile, Host, missing, TEST_LIMIT } from "./harness.js";
 
 const GUESTS = [
@@ -57,14 +58,11 @@ const hi = (d: number): number => Math.floor(d / 4294967296) >>> 0;
 
 /** What the cases are made of: the same in every run. */
 function choices(seed: number): {
-  rnd: (n: number) => number;
+  rnd: Random;
   pick: <T>(...of: readonly T[]) => T;
   any32: () => number;
 } {
-  const rnd = (n: number): number => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor((seed / 4294967296) * n);
-  };
+  const rnd = seeded(seed);
   return {
     rnd,
     pick: <T>(...of: readonly T[]): T => of[rnd(of.length)] as T,

@@ -7,6 +7,7 @@ import { XenbusState } from "../xenbus/index.js";
 import { BlockBackend, diskNodes, MemoryImage, OverlayImage, SECTOR, WindowImage, type BlockImage } from "./index.js";
 import type { BlockBackendOptions } from "./backend.js";
 import { ABI_32, ABI_64, type BlockAbi } from "./protocol.js";
+import { seeded } from "../../testing.js";
 
 const READ = 0;
 const WRITE = 1;
@@ -324,8 +325,7 @@ describe("hostile requests", () => {
   });
 
   it("random rings and requests never get out of the device", () => {
-    let x = 12345;
-    const rnd = (n: number): number => ((x = (Math.imul(x, 1103515245) + 12345) >>> 0) >>> 8) % n;
+    const rnd = seeded(12345);
     const d = new Disk(front, image, { persistent: true }, ABI_64, -1, { "feature-persistent": 1 }).connect();
     const good = Array.from({ length: 4 }, () => d.page(3).gref);
     for (let i = 0; i < 3000; i++) {

@@ -47,6 +47,7 @@ import { doMmuextOp } from "../memory/mmuext-op.js";
 import { World } from "../memory/testing.js";
 import { mapForHost } from "./grant-table.js";
 import { doGrantTableOp } from "./handlers.js";
+import { seeded } from "../../testing.js";
 
 const GRANT_BIT = 0x40000000;
 const NX = 0x80000000;
@@ -557,11 +558,7 @@ describe("the end of a domain", () => {
 
 describe("hostile domains", () => {
   it("random grant and page-table operations break no invariant and lose no frame", () => {
-    let seed = 4711;
-    const rnd = (n: number): number => {
-      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-      return Math.floor((seed / 4294967296) * n);
-    };
+    const rnd = seeded(4711);
     const flags = [1, 2, 3, 5, 6, 7, 0x12, 0x13, 0x16, 0xa];
     let mapped = 0;
     for (let round = 0; round < 6; round++) {

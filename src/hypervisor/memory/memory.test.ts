@@ -59,6 +59,7 @@ import { doUpdateVaMapping, doUpdateVaMappingOtherdomain } from "./update-va-map
 import { doVmAssist } from "./vm-assist.js";
 import { World } from "./testing.js";
 import { ptwrFault } from "./writable-pagetables.js";
+import { seeded } from "../../testing.js";
 
 const KERNEL = 0x00100000;
 
@@ -828,11 +829,7 @@ describe("the frame table", () => {
   });
 
   it("survives random hypercalls, with every invariant held and nothing lost in the end", () => {
-    let seed = 12345;
-    const rnd = (n: number): number => {
-      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-      return Math.floor((seed / 4294967296) * n);
-    };
+    const rnd = seeded(12345);
     const w = new World();
     const before = w.snapshot();
     const d = w.domain(1, 40);

@@ -5,6 +5,7 @@ import type { Domain } from "../domain.js";
 import { TestMachine } from "../events/testing.js";
 import type { Vcpu } from "../vcpu.js";
 import { schedulers } from "./index.js";
+import { seeded } from "../../testing.js";
 
 const S = 1e9;
 const MS = 1e6;
@@ -299,11 +300,7 @@ describe("every scheduler", () => {
         const ds = [1, 2, 3].map((i) => m.addDomain(i, i));
         for (const d of ds) m.start(d);
         const all = ds.flatMap((d) => d.vcpus);
-        let seed = 7;
-        const rnd = (n: number): number => {
-          seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-          return (seed >>> 8) % n;
-        };
+        const rnd = seeded(7);
         const s = m.xen.scheduler;
         let log = "";
         for (let i = 0; i < 3000; i++) {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Timers } from "./timers.js";
+import { seeded } from "../../testing.js";
 
 describe("timers", () => {
   it("fire in order of deadline, and of setting within one", () => {
@@ -52,8 +53,7 @@ describe("timers", () => {
   });
   it("keep the heap right under many changes", () => {
     const t = new Timers();
-    let seed = 1;
-    const rnd = (n: number): number => (seed = (seed * 1103515245 + 12345) % 2147483648) % n;
+    const rnd = seeded(1);
     const fired: number[] = [];
     const all = Array.from({ length: 200 }, () => {
       const x: ReturnType<Timers["create"]> = t.create(() => fired.push(at.get(x) ?? -1));

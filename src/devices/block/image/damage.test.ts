@@ -9,7 +9,7 @@ import {
   VhdImage,
   type BlockImage,
 } from "../index.js";
-import { seeded, type Random } from "./testing.js";
+import { seeded, type Random } from "../../../testing.js";
 
 /** Images of both formats with something in them. */
 async function qcow2(random: Random): Promise<Uint8Array> {

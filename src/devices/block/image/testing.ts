@@ -1,20 +1,7 @@
 /** For tests: files that crash, and disks whose content is known whatever happened. */
 import { MemoryFile, type ByteFile } from "./byte-file.js";
 import { SECTOR, type BlockImage } from "./image.js";
-
-export type Random = (n: number) => number;
-
-/** Whole numbers below n, the same every time. */
-export function seeded(seed: number): Random {
-  let x = (seed * 2654435761 + 12345) >>> 0;
-  return (n) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    x >>>= 0;
-    return x % n;
-  };
-}
+import type { Random } from "../../../testing.js";
 
 /**
  * A file on a host that may crash: what was written after the last flush is on the medium afterwards or not, each sector for itself, with

@@ -34,6 +34,7 @@ import { PGT_l1_page_table, PGT_writable_page } from "../frame-table.js";
 import { World } from "../testing.js";
 import { walkL1 } from "../walk.js";
 import type { Keep, Sharing } from "./sharing.js";
+import { seeded } from "../../../testing.js";
 
 const PAGES = 64;
 
@@ -683,8 +684,7 @@ it("random forks, writes, snapshots, moves and ends: everyone reads what they sh
   s.letGo(kept);
   w.destroy(parent);
   const P = 24;
-  let x = 20_240_601;
-  const next = (n: number): number => ((x = (Math.imul(x, 1103515245) + 12345) >>> 0) >>> 8) % n;
+  const next = seeded(20_240_601);
   interface Alive {
     d: Domain;
     /** The word at byte 4 × pfn of each page; −1: no page. */
@@ -826,8 +826,7 @@ it("a hostile fork with random hypercalls on every kind of frame reaches nobody 
   w.pte(l2, 0, ...pte(l1, 7));
   expect(a.mm.finishBuild({ l4Mfn: l4 })).toBe(0);
   const buf = w.mem.resolve(at(a, 8));
-  let x = 99;
-  const next = (n: number): number => ((x = (Math.imul(x, 1103515245) + 12345) >>> 0) >>> 8) % n;
+  const next = seeded(99);
   const any = (): number => {
     const p = next(PAGES);
     switch (next(8)) {

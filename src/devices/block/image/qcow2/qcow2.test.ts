@@ -2,7 +2,8 @@ import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { MemoryFile, type ByteFile } from "../byte-file.js";
 import { MemoryImage, SECTOR, type BlockImage } from "../../index.js";
-import { crashLives, seeded } from "../testing.js";
+import { seeded } from "../../../../testing.js";
+import { crashLives } from "../testing.js";
 import { checkQcow2, createQcow2, Qcow2Image } from "./index.js";
 
 const fill = (sectors: number, n: number): Uint8Array => new Uint8Array(sectors * SECTOR).fill(n);

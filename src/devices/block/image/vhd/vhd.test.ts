@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { MemoryFile } from "../byte-file.js";
 import { MemoryImage, SECTOR, type BlockImage } from "../../index.js";
-import { crashLives, seeded } from "../testing.js";
+import { seeded } from "../../../../testing.js";
+import { crashLives } from "../testing.js";
 import { geometry } from "./format.js";
 import { createVhd, vhdFacts, VhdImage, type CreateVhd } from "./index.js";
 
