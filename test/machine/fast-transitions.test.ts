@@ -22,6 +22,7 @@ import type { Xen } from "../../src/hypervisor/xen.js";
 import { WRITE, type CpuContext } from "../../src/machine/cpu/api.js";
 import type { Cpu } from "../../src/machine/cpu/cpu.js";
 import { Exit } from "../../src/machine/cpu/exits.js";
+import { VirtualClock } from "../../src/machine/clock.js";
 import { CS, FS, GS, RSP, SS } from "../../src/machine/cpu/insn.js";
 import {
   BUDGET,
@@ -208,7 +209,8 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
     const logs: string[] = [];
     const counts: number[][] = [];
     for (const fastTransitions of [true, false]) {
-      const host = new Host({ memoryMiB: 64, fastTransitions });
+      // A clock of its own: some of these guests look at how long things take.
+      const host = new Host({ memoryMiB: 64, fastTransitions, clock: new VirtualClock() });
       const guest = await host.guest(name, { vcpus: 2 });
       expect(await guest.end()).toBe(SHUTDOWN_poweroff);
       expect(guest.log).toContain(`PASS: ${name}`);
