@@ -99,11 +99,16 @@ export const MODE_NO_FPU = 0x200;
 /** Where a page-crossing access, or one to a page with code, is staged. 64 bytes. */
 export const BOUNCE = 0x2000;
 
-/** Epochs of what is known of code by virtual address (u32 each): lower half of the address space, upper half of space 0, of space 1. */
+/**
+ * Epochs of what is known of code by virtual address (u32 each): lower half of space 0, upper half of space 0, of space 1, lower half of space 1;
+ * and the highest number given so far.
+ */
 export const EPOCHS = 0x2080;
-export const EPOCH_LOWER = EPOCHS;
+export const EPOCH_LOWER0 = EPOCHS;
 export const EPOCH_UPPER0 = EPOCHS + 4;
 export const EPOCH_UPPER1 = EPOCHS + 8;
+export const EPOCH_LOWER1 = EPOCHS + 12;
+export const EPOCH_LAST = 0x2094;
 /** Links of the latest calls out of regions (u32 each), a ring. */
 export const RETURNS = 0x2100;
 export const RETURNS_DEPTH = 64;
@@ -166,7 +171,8 @@ export const PV_COST = 100;
 
 /**
  * The hypervisor's frame table (memory/frame-table.ts), so that the core can change page-table entries by its rules: addresses of its arrays,
- * the frames that a domain may own, the count of TLB flushes and where code mappings have changed since the last (u32 each).
+ * the frames that a domain may own, the count of TLB flushes, where code mappings have changed since the last, and the count of changes to present
+ * page-table entries (u32 each).
  */
 export const FRAMES = 0x2300;
 export const FRAMES_OWNER = FRAMES + 0x00;
@@ -179,9 +185,38 @@ export const FRAMES_FIRST = FRAMES + 0x18;
 export const FRAMES_LIMIT = FRAMES + 0x1c;
 export const FRAMES_CLOCK = FRAMES + 0x20;
 export const FRAMES_CODE_CHANGED = FRAMES + 0x24;
-export const FRAMES_END = FRAMES + 0x28;
+export const FRAMES_CHANGES = FRAMES + 0x28;
+export const FRAMES_END = FRAMES + 0x2c;
 /** Bytes that it has for each frame, RAM or alias, behind the last frame (`PhysMem.frameTable`). */
 export const FRAMES_ENTRY = 20;
+
+/**
+ * The two address spaces as they are loaded: root and levels, the count of changes when the TLB had nothing stale, how many TLB entries were filled
+ * since it was empty, not 0 = nothing of it is to be kept, not 0 = the epoch of its lower half is one that it came back to (u32 each).
+ */
+export const SPACES = 0x2400;
+export const SPACE_SIZE = 32;
+export const SPACE_ROOT = 0;
+export const SPACE_LEVELS = 4;
+export const SPACE_CLEAN = 8;
+export const SPACE_FILLED = 12;
+export const SPACE_GONE = 16;
+export const SPACE_RETURNED = 20;
+/**
+ * What is kept of address spaces that are not loaded, for each of the two: root (0 = nothing) and levels, epochs of its lower and upper half, how many
+ * of its TLB entries (KEPT_NONE: none), and the count of changes that these are good for (u32 each).
+ */
+export const KEPT = 0x2440;
+export const KEPT_SPACES = 8;
+export const KEPT_SIZE = 24;
+export const KEPT_ROOT = 0;
+export const KEPT_LEVELS = 4;
+export const KEPT_LOWER = 8;
+export const KEPT_UPPER = 12;
+export const KEPT_COUNT = 16;
+export const KEPT_CLEAN = 20;
+export const KEPT_END = KEPT + 2 * KEPT_SPACES * KEPT_SIZE;
+export const KEPT_NONE = 0xffffffff;
 
 /** AssemblyScript's static data. */
 export const CORE_DATA = 0x3000;
@@ -195,9 +230,14 @@ export const TLB = 0xfc0000;
 /** Read array of space s at TLB + s*2*TLB_ARRAY_SIZE; write array follows it. */
 export const TLB_END = TLB + 4 * TLB_ARRAY_SIZE;
 
-/** Addresses of the TLB entries filled since the last flush (u32 each), so that a flush clears what was used. */
+/** Per space, addresses of the TLB entries filled since it was empty (u32 each), so that a flush clears what was used. */
 export const TLB_FILLED = 0x30000;
 export const TLB_FILLED_MAX = 2048;
+export const TLB_FILLED_SIZE = TLB_FILLED_MAX * 4;
+/** TLB entries of the spaces in KEPT, in the same order: address u32, addend u32, tag i64. */
+export const KEPT_TLB = 0x20000;
+export const KEPT_TLB_MAX = 256;
+export const KEPT_TLB_SIZE = KEPT_TLB_MAX * 16;
 /**
  * Per machine frame, which of its 64 granules of 64 bytes hold decoded code (u64 mask). A frame with a non-zero mask never
  * has an entry in a write TLB array, so that every store to it takes the slow path and is checked.

@@ -30,7 +30,7 @@ import {
   CPU,
   EXIT_REASON,
   FRAMES_CLOCK,
-  FRAMES_CODE_CHANGED,
+  FRAMES_CHANGES,
   PV_ON,
   SHADOW,
 } from "../../src/machine/layout.js";
@@ -426,7 +426,7 @@ describe.skipIf(noGuests !== "")(`transitions inside the core${noGuests}`, { tim
       );
       const entries = mem.u8.subarray(table * 4096, table * 4096 + 4096);
       const page = mem.u8.subarray(at, at + 4096);
-      const clocks = mem.u8.subarray(FRAMES_CLOCK, FRAMES_CODE_CHANGED + 4);
+      const clocks = mem.u8.subarray(FRAMES_CLOCK, FRAMES_CHANGES + 4);
       const info = v.events.infoMaddr;
       const watched = [...arrays, entries, page, clocks, mem.u8.subarray(info, info + vcpu_info.size)];
       /** An entry, mostly one that may be made. */

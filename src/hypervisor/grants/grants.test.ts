@@ -40,6 +40,7 @@ import {
   GTF_writing,
 } from "../../abi/grant_table.js";
 import { DOMID_SELF } from "../../abi/xen.js";
+import { CODE_MASK } from "../../machine/layout.js";
 import type { Domain } from "../domain.js";
 import { PGT_l1_page_table, PGT_writable_page } from "../memory/frame-table.js";
 import { doMmuUpdate } from "../memory/mmu-update.js";
@@ -114,6 +115,27 @@ function status(op: number, at: number, off: number, d: Domain): number {
 }
 
 describe("map and unmap", () => {
+  it("the CPU, which keeps what it knows of address spaces, is told of an entry that goes, and of one that is mapped over", () => {
+    grant(a, REF, GTF_permit_access, 2, page);
+    const told = (change: () => void): boolean => {
+      const before = w.changes;
+      change();
+      return w.changes !== before;
+    };
+    let m = map(GNTMAP_host_map, VA);
+    expect(told(() => unmap(m.handle, VA))).toBe(true);
+    // Code of the guest's own is there.
+    const code = b.mm.mfnOf(20);
+    w.mem.u32[(CODE_MASK + code * 8) >>> 2] = 1;
+    w.mem.w64n(buf, tb.l1 * 4096 + 100 * 8);
+    w.mem.w64n(buf + 8, code * 4096 + 5);
+    expect(w.call(b, doMmuUpdate, buf, 1, 0, DOMID_SELF)).toBe(0);
+    w.ft.codeChanged = 0;
+    expect(told(() => (m = map(GNTMAP_host_map, VA)))).toBe(true);
+    expect(w.ft.codeChanged).not.toBe(0);
+    expect(unmap(m.handle, VA)).toBe(GNTST_okay);
+  });
+
   it("writable: entry made, references held, flags set; unmapping undoes it all", () => {
     grant(a, REF, GTF_permit_access, 2, page);
     const before = w.snapshot();
@@ -578,6 +600,7 @@ describe("hostile domains", () => {
         const ref = rnd(4) === 0 ? rnd(8) : 8 + rnd(4);
         const pte = ((tables[me] as { l1: number }).l1 * 4096 + slot * 8) as number;
         const f = flags[rnd(flags.length)] as number;
+        const untold = w.untold();
         switch (rnd(11)) {
           case 0:
           case 1: {
@@ -650,6 +673,7 @@ describe("hostile domains", () => {
             if (hosts.length > 3) hosts.splice(rnd(hosts.length), 1)[0]?.unmap();
           }
         }
+        expect(untold()).toBe("");
         if (n % 250 === 0) w.ft.audit();
       }
       w.ft.audit();

@@ -58,6 +58,7 @@ export function createMapping(call: Call, lo: number, hi: number, mfn: Mfn, flag
   const olo = mem.r32(at);
   const ohi = mem.r32(at + 4);
   mem.w64(at, (mfn << 12) | plo, phi | (mfn >>> 20));
+  types.left(olo, ohi);
   types.putL1e(olo, ohi, call.domain.mm.id);
   return GNTST_okay;
 }
@@ -86,14 +87,17 @@ export function replaceMapping(
     nlo = mem.r32(from);
     nhi = mem.r32(from + 4);
     mem.w64(from, 0, 0);
+    types.left(nlo, nhi);
   }
   const at = locate(call, lo, hi, flags);
   const olo = at < 0 ? 0 : mem.r32(at);
+  const ohi = at < 0 ? 0 : mem.r32(at + 4);
   const want = PTE_P | ((flags & GNTMAP_readonly) !== 0 ? 0 : PTE_RW);
-  if (at < 0 || (olo & (PTE_P | PTE_RW)) !== want || pteMfn(olo, mem.r32(at + 4)) !== mfn) {
+  if (at < 0 || (olo & (PTE_P | PTE_RW)) !== want || pteMfn(olo, ohi) !== mfn) {
     types.putL1e(nlo, nhi, id);
     return GNTST_general_error;
   }
   mem.w64(at, nlo, nhi);
+  types.left(olo, ohi);
   return GNTST_okay;
 }

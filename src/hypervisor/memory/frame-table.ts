@@ -15,6 +15,7 @@ import { DOMID_IO, DOMID_XEN } from "../../abi/xen.js";
 import { EINVAL, ENOMEM } from "../../abi/errno.js";
 import type { CpuApi } from "../../machine/cpu/api.js";
 import {
+  FRAMES_CHANGES,
   FRAMES_CLOCK,
   FRAMES_CODE_CHANGED,
   FRAMES_FIRST,
@@ -130,6 +131,7 @@ export class FrameTable {
     u32[FRAMES_LIMIT >>> 2] = n;
     this.tlbClock = 1;
     this.codeChanged = 7;
+    cpu.watchTables();
     this.next = new Int32Array(n).fill(-1);
     this.prev = new Int32Array(n).fill(-1);
     this.addOwner({ domid: -1, dying: true, maxPages: 0 });
@@ -160,6 +162,16 @@ export class FrameTable {
   }
   set codeChanged(where: number) {
     this.u32[FRAMES_CODE_CHANGED >>> 2] = where;
+  }
+
+  /** A present page-table entry has changed, in whichever table: what the CPU keeps of address spaces that are not loaded may not have it. */
+  entryChanged(): void {
+    const i = FRAMES_CHANGES >>> 2;
+    this.u32[i] = (this.u32[i] as number) + 1;
+  }
+  /** A top-level page table begins or ceases to be one. */
+  rootChanged(l4: Mfn): void {
+    this.cpu.forgetRoot(this.mem.ram(l4) * 4096);
   }
 
   addOwner(o: Owner): number {

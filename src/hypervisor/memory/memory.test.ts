@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { EACCES, EBUSY, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from "../../abi/errno.js";
 import {
   DOMID_IO,
@@ -58,6 +58,7 @@ import { MMU_UPDATE_PREEMPTED } from "./requests.js";
 import { doUpdateVaMapping, doUpdateVaMappingOtherdomain } from "./update-va-mapping.js";
 import { doVmAssist } from "./vm-assist.js";
 import { World } from "./testing.js";
+import { CODE_MASK } from "../../machine/layout.js";
 import { ptwrFault } from "./writable-pagetables.js";
 import { seeded } from "../../testing.js";
 
@@ -706,6 +707,104 @@ describe("vm_assist", () => {
   });
 });
 
+describe("what the CPU keeps of address spaces is told of", () => {
+  const CODE = 7;
+  /** A page of the domain's with code that the engine has decoded. */
+  const withCode = (e: Env): number => {
+    const mfn = page(e, 20);
+    e.w.mem.u32[(CODE_MASK + mfn * 8) >>> 2] = 1;
+    return mfn;
+  };
+  const told = (e: Env, change: () => void): { changes: boolean; code: number } => {
+    const before = e.w.changes;
+    e.w.ft.codeChanged = 0;
+    // (Changes of upper tables flush by themselves.)
+    const flush = vi.spyOn(e.w.cpu, "flushTlb");
+    change();
+    const code = flush.mock.calls.reduce((all, [where]) => all | (where ?? 0), e.w.ft.codeChanged);
+    flush.mockRestore();
+    return { changes: e.w.changes !== before, code };
+  };
+
+  it("a present entry that changes, goes, or loses a right; not one that was not there", () => {
+    const e = env();
+    const set = (lo: number, hi = 0) =>
+      told(e, () => {
+        expect(update(e, e.t.l1, 100, lo, hi)).toBe(0);
+      }).changes;
+    expect(set((page(e, 20) << 12) | 7)).toBe(false);
+    expect(set((page(e, 20) << 12) | 5)).toBe(true);
+    expect(set((page(e, 21) << 12) | 5)).toBe(true);
+    expect(set((page(e, 21) << 12) | 5, 0x80000000)).toBe(true);
+    expect(set(0)).toBe(true);
+  });
+
+  it("where a mapping of code goes, or is made not executable", () => {
+    const e = env();
+    const at = (withCode(e) << 12) | 5;
+    const set = (lo: number, hi = 0) =>
+      told(e, () => {
+        expect(update(e, e.t.l1, 100, lo, hi)).toBe(0);
+      }).code;
+    expect(set(at)).toBe(0);
+    expect(set(at, 0x80000000)).toBe(CODE & ~2);
+    expect(set(at)).toBe(0);
+    expect(set(0)).toBe(CODE & ~2);
+    expect(set(at & ~4)).toBe(0);
+    expect(set(0)).toBe(CODE & ~1);
+  });
+
+  it("where code is below an upper entry that goes, or is made not executable", () => {
+    const e = env();
+    expect(update(e, e.t.l1, 100, (withCode(e) << 12) | 5)).toBe(0);
+    const set = (lo: number, hi = 0) =>
+      told(e, () => {
+        expect(update(e, e.t.l2, 0, lo, hi)).toBe(0);
+      });
+    const l2e = (e.t.l1 << 12) | 7;
+    expect(set(l2e, 0x80000000)).toEqual({ changes: true, code: CODE & ~2 });
+    expect(set(l2e)).toEqual({ changes: true, code: 0 });
+    expect(set(0)).toEqual({ changes: true, code: CODE & ~2 });
+  });
+
+  it("an entry that a root gets in the kernel's half, for roots with the same entries there count as one", () => {
+    const e = env();
+    const set = (slot: number) =>
+      told(e, () => {
+        expect(update(e, e.t.l4, slot, (e.t.l3 << 12) | 7)).toBe(0);
+      });
+    expect(set(1)).toEqual({ changes: false, code: 0 });
+    expect(set(300)).toEqual({ changes: false, code: CODE & ~1 });
+  });
+
+  it("a root that is unpinned, and one that is pinned", () => {
+    const e = env();
+    const l4 = page(e, 30);
+    e.w.pte(l4, 0, (e.t.l3 << 12) | 7);
+    e.w.cpu.forgotten.length = 0;
+    expect(ext(e, MMUEXT_PIN_L4_TABLE, l4)).toBe(0);
+    expect(e.w.cpu.forgotten).toEqual([l4 * 4096]);
+    expect(ext(e, MMUEXT_UNPIN_TABLE, l4)).toBe(0);
+    expect(e.w.cpu.forgotten).toEqual([l4 * 4096, l4 * 4096]);
+  });
+
+  it("the M2P that a user root loses", () => {
+    const e = env();
+    expect(e.w.call(e.d, doVmAssist, 0, VMASST_TYPE_m2p_strict)).toBe(0);
+    const b = page(e, 30);
+    expect(ext(e, MMUEXT_PIN_L4_TABLE, b)).toBe(0);
+    expect(told(e, () => expect(ext(e, MMUEXT_NEW_USER_BASEPTR, b)).toBe(0)).changes).toBe(true);
+  });
+
+  it("all roots of a domain that is destroyed", () => {
+    const e = env();
+    const { l4 } = e.t;
+    e.w.cpu.forgotten.length = 0;
+    e.w.destroy(e.d);
+    expect(e.w.cpu.forgotten).toContain(l4 * 4096);
+  });
+});
+
 describe("writable page tables", () => {
   /** The table is seen at its own machine address by the mock's fetches, and at VA 0x3000 by the guest's tables. */
   const run = (e: Env, code: number[], rdi: number): boolean => {
@@ -843,6 +942,7 @@ describe("the frame table", () => {
       const slot = [0, 1, 2, 255, 256, 272, 511][rnd(7)] as number;
       const flags = [0, 1, 3, 5, 7, 0x67, 0x87, 0x107][rnd(8)] as number;
       let rc: number;
+      const untold = w.untold();
       if (kind < 6) rc = update(e, pick(), slot, (pick() << 12) | flags, rnd(8) === 0 ? 0x80000000 : 0, rnd(2) * 2);
       else if (kind === 6) rc = ext(e, rnd(4), pick());
       else if (kind === 7) rc = ext(e, MMUEXT_UNPIN_TABLE, pick());
@@ -851,6 +951,7 @@ describe("the frame table", () => {
         w.mem.w64n(e.buf, pick());
         rc = w.call(d, doSetGdt, e.buf, 16);
       }
+      expect(untold()).toBe("");
       if (rc === 0) ok++;
       if (n % 500 === 0) w.ft.audit();
     }

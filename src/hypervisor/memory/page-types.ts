@@ -139,6 +139,7 @@ export class PageTypes {
         if (keepAd) lo |= olo & (PTE_A | PTE_D);
         // A grant's mark goes with a rewrite, as the entry's references stay.
         mem.w64(at, lo, hi);
+        this.left(olo, ohi, hi);
         return 0;
       }
       const rc = this.getL1e(lo, hi, pgOwner);
@@ -151,12 +152,20 @@ export class PageTypes {
     }
     if (keepAd) lo |= olo & (PTE_A | PTE_D);
     mem.w64(at, lo, hi);
-    if ((olo & PTE_P) !== 0) {
-      // An executable mapping went or changed; a kernel's pages are in the upper half of the address space, users' in the lower or at vsyscall.
-      if (this.mapsCode(olo, ohi)) this.ft.codeChanged |= (ohi & PTE_HI_KERNEL) !== 0 ? CODE_UPPER : CODE_USER;
-      this.putL1e(olo, ohi, ptOwner);
-    }
+    this.left(olo, ohi);
+    this.putL1e(olo, ohi, ptOwner);
     return 0;
+  }
+
+  /**
+   * An L1 entry was changed: what it was, and the upper half of what it is where that maps the same page. An executable mapping that went is noted by where
+   * it was: a kernel's pages are in the upper half of the address space, users' in the lower or at vsyscall.
+   */
+  left(olo: number, ohi: number, hi = PTE_HI_NX): void {
+    if ((olo & PTE_P) === 0) return;
+    this.ft.entryChanged();
+    if ((hi & PTE_HI_NX) !== 0 && this.mapsCode(olo, ohi))
+      this.ft.codeChanged |= (ohi & PTE_HI_KERNEL) !== 0 ? CODE_UPPER : CODE_USER;
   }
 
   // --- L2, L3, L4 ------------------------------------------------------------------------------------------------------------
@@ -250,6 +259,8 @@ export class PageTypes {
       if ((((olo ^ lo) & SLOW_LO) | ((ohi ^ hi) & SLOW_HI)) === 0) {
         if (keepAd) lo |= olo & (PTE_A | PTE_D);
         mem.w64(at, lo, hi);
+        ft.entryChanged();
+        if ((hi & ~ohi & PTE_HI_NX) !== 0) ft.codeChanged |= this.codeBelow(level, slot, pteMfn(olo, ohi));
         return 0;
       }
       const rc = this.getLxe(lo, hi, table, level, ft.owner[table] as number);
@@ -257,7 +268,13 @@ export class PageTypes {
     }
     if (keepAd) lo |= olo & (PTE_A | PTE_D);
     mem.w64(at, lo, hi);
-    if ((olo & PTE_P) !== 0) ft.codeChanged |= this.codeBelow(level, slot, pteMfn(olo, ohi));
+    if ((olo & PTE_P) !== 0) {
+      ft.entryChanged();
+      ft.codeChanged |= this.codeBelow(level, slot, pteMfn(olo, ohi));
+    } else if (level === PGT_l4_page_table && slot > XEN_SLOT_LAST) {
+      // What is known of one root's upper half counts for all that have the same entries there.
+      ft.codeChanged |= CODE_UPPER;
+    }
     this.putLxe(olo, ohi, table);
     return 0;
   }
@@ -292,7 +309,11 @@ export class PageTypes {
     this.showM2p(l4, true);
   }
   showM2p(l4: Mfn, on: boolean): void {
-    this.ft.mem.w64(l4 * 4096 + XEN_SLOT_FIRST * 8, on ? this.ft.m2p.l4eLo : 0, 0);
+    const at = l4 * 4096 + XEN_SLOT_FIRST * 8;
+    const lo = on ? this.ft.m2p.l4eLo : 0;
+    if (this.ft.mem.r32(at) === lo) return;
+    this.ft.entryChanged();
+    this.ft.mem.w64(at, lo, 0);
   }
 
   // --- called by the frame table -----------------------------------------------------------------------------------------------
@@ -310,6 +331,7 @@ export class PageTypes {
       case PGT_l3_page_table:
       case PGT_l4_page_table:
         this.touchCode(mfn);
+        if (t === PGT_l4_page_table) this.ft.rootChanged(mfn);
         return this.promoteLx(mfn, t, owner);
       case PGT_seg_desc_page:
         return this.promoteDescriptors(mfn);
@@ -324,6 +346,8 @@ export class PageTypes {
   }
 
   demote(mfn: Mfn, t: PageType): void {
+    this.ft.entryChanged();
+    if (t === PGT_l4_page_table) this.ft.rootChanged(mfn);
     if (t === PGT_l1_page_table) {
       const u = this.ft.mem.u32;
       const owner = this.ft.owner[mfn] as number;

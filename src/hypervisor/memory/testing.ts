@@ -3,6 +3,7 @@
  * virtual address for the machine address, and hypercalls with their arguments in an array.
  */
 import type { CpuApi, Va } from "../../machine/cpu/api.js";
+import { FRAMES_CHANGES } from "../../machine/layout.js";
 import { PhysMem } from "../../machine/memory.js";
 import { Trace } from "../trace.js";
 import type { Domain } from "../domain.js";
@@ -12,7 +13,7 @@ import type { Call, Handler } from "../hypercalls/call.js";
 import type { Vcpu } from "../vcpu.js";
 import type { Xen } from "../xen.js";
 import { DomainMemory } from "./domain-memory.js";
-import { FrameTable } from "./frame-table.js";
+import { F_VALIDATED, FrameTable, PGT_l1_page_table, PGT_l4_page_table } from "./frame-table.js";
 import { toVa } from "./util.js";
 import { VcpuMm } from "./vcpu-mm.js";
 
@@ -25,7 +26,13 @@ export class MockCpu {
   private readonly lo = new Uint32Array(16);
   private readonly hi = new Uint32Array(16);
   constructor(private readonly mem: PhysMem) {}
-  flushTlb(): void {
+  watchTables(): void {}
+  /** Roots that it was told of. */
+  readonly forgotten: number[] = [];
+  forgetRoot(at: number): void {
+    this.forgotten.push(at);
+  }
+  flushTlb(_code?: number): void {
     this.flushes++;
   }
   invlpg(va: number): void {
@@ -177,6 +184,42 @@ export class World {
     const rc = d.mm.finishBuild({ l4Mfn: l4 });
     if (rc !== 0) throw new Error(`finishBuild: ${rc}`);
     return { l4, l3, l2, l1 };
+  }
+
+  get changes(): number {
+    return this.mem.u32[FRAMES_CHANGES >>> 2] as number;
+  }
+  /**
+   * From now until the answer is called: what of the change of an entry, or of the end of a root, was not told to the CPU, which keeps what it
+   * knows of address spaces ("" = all was told).
+   */
+  untold(): () => string {
+    const { ft } = this;
+    const isTable = (f: number, type: number): boolean =>
+      ft.type[f] === type && (ft.tcount[f] as number) > 0 && ((ft.flags[f] as number) & F_VALIDATED) !== 0;
+    const were: { f: number; type: number; entries: Uint32Array }[] = [];
+    for (let f = ft.first; f < ft.limit; f++) {
+      const type = ft.type[f] as number;
+      if (type >= PGT_l1_page_table && type <= PGT_l4_page_table && isTable(f, type))
+        were.push({ f, type, entries: this.mem.u32.slice(f * 1024, f * 1024 + 1024) });
+    }
+    const before = this.changes;
+    const told = this.cpu.forgotten.length;
+    return () => {
+      for (const { f, type, entries } of were) {
+        if (!isTable(f, type)) {
+          if (type === PGT_l4_page_table && !this.cpu.forgotten.includes(f * 4096, told)) return `root ${f} has gone`;
+          continue;
+        }
+        for (let i = 0; i < 1024; i += 2) {
+          if (((entries[i] as number) & 1) === 0 || this.changes !== before) continue;
+          const lo = (entries[i] as number) ^ (this.mem.u32[f * 1024 + i] as number);
+          const hi = (entries[i + 1] as number) ^ (this.mem.u32[f * 1024 + i + 1] as number);
+          if (((lo & ~0x60) | hi) !== 0) return `entry ${i / 2} of the table ${f} has changed`;
+        }
+      }
+      return "";
+    };
   }
 
   /** What the frame table holds, but for flush stamps, list order and the need to scrub: for comparing before and after. */

@@ -12,7 +12,6 @@ import type { Mfn } from "../../machine/memory.js";
 import type { Vcpu } from "../vcpu.js";
 import type { Xen } from "../xen.js";
 import { PGT_l4_page_table, PGT_seg_desc_page } from "./frame-table.js";
-import { CODE_LOWER, XEN_SLOT_LAST } from "./page-types.js";
 import { addrOk, hasAssist } from "./util.js";
 
 const LDT_PAGES = 16;
@@ -39,35 +38,16 @@ export class VcpuMm {
   }
 
   /**
-   * Give the CPU this vCPU's address spaces. Roots that are already there keep their TLB entries: all flushes act on the live TLB, whoever asks,
-   * and a frame is not reused before one.
+   * Give the CPU this vCPU's address spaces. Roots that are already there keep their TLB entries: all flushes act on the live TLB and on what the CPU keeps
+   * of others, whoever asks, and a frame is not reused before one.
    */
   load(): void {
     this.apply(0, this.kernelRoot);
     this.apply(1, this.userRoot);
   }
   private apply(space: 0 | 1, root: Mfn): void {
-    const at = this.xen.mem.ram(root === 0 ? this.xen.frames.emptyRoot : root) * 4096;
-    const cpu = this.xen.cpu;
-    const old = cpu.root(space);
-    if (old === at) return;
-    const frames = this.xen.frames;
-    // Kernels share their half between all roots: then code there is where it was.
-    const code = CODE_LOWER | (this.sameUpperHalf(old, at) ? 0 : space === 0 ? 2 : 4);
-    cpu.setRoot(space, at, 4, code | frames.codeChanged);
-    frames.codeChanged = 0;
-  }
-  private sameUpperHalf(a: number, b: number): boolean {
-    const u = this.xen.frames.mem.u32;
-    if (a === 0) return false;
-    const n = ((511 - XEN_SLOT_LAST) * 8) >>> 2;
-    let i = (a + (XEN_SLOT_LAST + 1) * 8) >>> 2;
-    let j = (b + (XEN_SLOT_LAST + 1) * 8) >>> 2;
-    for (const end = i + n; i < end; i++, j++) {
-      // Accessed bits may differ.
-      if (((((u[i] as number) ^ (u[j] as number)) & ~0x60) | 0) !== 0) return false;
-    }
-    return true;
+    const { mem, cpu, frames } = this.xen;
+    cpu.setRoot(space, mem.ram(root === 0 ? frames.emptyRoot : root) * 4096, 4);
   }
 
   /** MMUEXT_NEW_BASEPTR. */

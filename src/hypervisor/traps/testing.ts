@@ -156,6 +156,8 @@ export class MockCpu implements CpuApi {
   root(space: 0 | 1): Maddr {
     return this.roots[space] as number;
   }
+  watchTables(): void {}
+  forgetRoot(): void {}
   flushTlb(): void {
     this.flushes++;
   }

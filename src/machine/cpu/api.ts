@@ -68,8 +68,18 @@ export interface CpuApi {
   setMode(m: ModeSpec): void;
   readonly cpl: number;
   readonly space: 0 | 1;
-  /** Top-level page table (machine address) of an address space; levels 4, 3 (PAE), 2 or 0 (paging off). A change drops all translations; `code` as in `flushTlb`. */
-  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4, code?: number): void;
+  /**
+   * Top-level page table (machine address) of an address space; levels 4, 3 (PAE), 2 or 0 (paging off). As on the processor, nothing is left then of what
+   * was known of the space's translations that its tables do not say.
+   */
+  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4): void;
+  /**
+   * From now on the CPU is told of each change to a page table (FRAMES_CHANGES, FRAMES_CODE_CHANGED, `forgetRoot`), so that it may keep what it knows of
+   * address spaces that are not loaded.
+   */
+  watchTables(): void;
+  /** A page table is no root any more, or becomes one anew: keep nothing of its address space. */
+  forgetRoot(table: Maddr): void;
   root(space: 0 | 1): Maddr;
   /**
    * Drop all cached translations. `code` says where mappings of executable pages may have changed since the last flush (1 lower half of the

@@ -120,6 +120,9 @@ interface Core {
   step(): void;
   flushTlb(where: number): void;
   invlpg(lo: number, hi: number, where: number): void;
+  switchSpaces(): void;
+  watchTables(): void;
+  forgetRoot(root: number): void;
   clearTlb(): void;
   codeDropped(): void;
   forgetCode(lo: number, hi: number): void;
@@ -715,12 +718,8 @@ export class Cpu implements CpuApi, ModuleHost {
     return { bytes, view };
   }
   load(ctx: CpuContext): void {
-    const r = ROOT >>> 2;
-    const a = this.u32[r];
-    const b = this.u32[r + 1];
-    const l = this.u32[LEVELS >>> 2];
     this.live.set(ctx.bytes);
-    if (this.u32[r] !== a || this.u32[r + 1] !== b || this.u32[LEVELS >>> 2] !== l) this.core.flushTlb(ALL_CODE);
+    this.core.switchSpaces();
   }
   save(ctx: CpuContext): void {
     ctx.bytes.set(this.live);
@@ -830,16 +829,22 @@ export class Cpu implements CpuApi, ModuleHost {
   }
 
   // ---- paging ----
-  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4, code: number = ALL_CODE): void {
+  setRoot(space: 0 | 1, table: Maddr, levels: 0 | 2 | 3 | 4): void {
     const r = (ROOT >>> 2) + space;
     const l = (LEVELS >>> 2) + space;
     if (this.u32[r] === table && this.u32[l] === levels) return;
     this.u32[r] = table;
     this.u32[l] = levels;
-    this.core.flushTlb(code);
+    this.core.switchSpaces();
   }
   root(space: 0 | 1): Maddr {
     return this.u32[(ROOT >>> 2) + space] as number;
+  }
+  watchTables(): void {
+    this.core.watchTables();
+  }
+  forgetRoot(table: Maddr): void {
+    this.core.forgetRoot(table);
   }
   flushTlb(code: number = ALL_CODE): void {
     this.core.flushTlb(code);

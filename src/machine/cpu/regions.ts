@@ -55,6 +55,8 @@ const LINK_STEP = 16;
 const AGAIN_BLOCKS = 400;
 const AGAIN_PAGES = 48;
 const NO_TARGETS: readonly Va[] = [];
+/** Numbers of the epochs (EPOCHS). */
+const [LOWER0, UPPER0, UPPER1, LOWER1] = [0, 1, 2, 3] as const;
 /** A target that an indirect branch takes less often than this share of all is left to the dispatcher. */
 const RARE = 1 / 64;
 /**
@@ -209,7 +211,8 @@ export class RegionCompiler {
     this.nextLink = at + (returnTo === undefined ? LINK_STEP : CALL_LINK_SIZE + (indirect !== 0 ? LINK_STEP : 0));
     const { u32 } = this.cpu.mem;
     u32.fill(0, at >>> 2, this.nextLink >>> 2);
-    const epoch = (va: Va): number => (va >= 0 ? 0 : (mode & MODE_SPACE) === 0 ? 1 : 2);
+    const epoch = (va: Va): number =>
+      (mode & MODE_SPACE) === 0 ? (va >= 0 ? LOWER0 : UPPER0) : va >= 0 ? LOWER1 : UPPER1;
     if (returnTo === undefined) return at | indirect | epoch(target);
     this.putWord64(at + LINK_RETURN_VA, returnTo);
     u32[(at + LINK_RETURN_EPOCH) >>> 2] = epoch(returnTo);

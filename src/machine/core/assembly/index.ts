@@ -3,7 +3,8 @@ export {
   setFrames, recordFault, recordExit, translateR, translateW, translateWx, commitW, translate, peek, peekCode, hashFrame, sameFrame, clearTlb, dropFrame, dropWriters, setAliases, setLogDirty, walk,
 } from "./mmu";
 export { arithFlags, ccFlags, ccCond, ccCarry } from "./flags";
-export { run, step, engineCount, rdtsc, flushTlb, invlpg, codeDropped, forgetCode, setHotness, setFused, stopAfterStore, setExact, inFlightBudget, lastCodeMaddr, blockHash } from "./run";
+export { run, step, engineCount, rdtsc, forgetCode, setHotness, setFused, stopAfterStore, setExact, inFlightBudget, lastCodeMaddr, blockHash } from "./run";
+export { codeDropped, flushTlb, forgetRoot, invlpg, switchSpaces, watchTables } from "./spaces";
 export * from "./int";
 export {
   sseOp32, sseOp64, sseOpPs, sseOpPd, sseMixPs, sseMixPd, sseCmp32, sseCmp64, sseCmpPs, sseCmpPd, sseComi32, sseComi64, sseToInt32, sseToInt64, ssePsToInts, ssePs2Pi, ssePdToInts, sseFromInt32, sseFromInt64, sseIntsToPs, sseSs2Sd, sseSd2Ss, ssePs2Pd, ssePd2Ps, sseRound32, sseRound64, sseRoundPs, sseRoundPd, sseDpps, sseDppd, sseApprox, sseApproxPs, ssePcmpstr, sseLdmxcsr,

@@ -6,8 +6,10 @@
  */
 import {
   BOUNCE, CODE_MASK, CR0, CR4, DIRTY, EFER, EXIT_CR2, EXIT_ERROR, EXIT_REASON, EXIT_VECTOR, LEVELS, MODE, MODE_BITS_64, MODE_BITS_MASK,
-  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SHARED, SMC_PENDING, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX, TWIN,
+  MODE_CPL_SHIFT, MODE_SPACE, ROOT, SHARED, SMC_PENDING, SPACES, SPACE_FILLED, SPACE_SIZE, TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_FILLED, TLB_FILLED_MAX,
+  TLB_FILLED_SIZE, TWIN,
 } from "../generated/layout";
+import { forgetKeptTlbs } from "./spaces";
 
 /** Host side: code in [offset, offset+len) of the frame was written; drop what was made from it. */
 @external("env", "invalidate")
@@ -224,12 +226,22 @@ function slot(va: u64, space: u32, write: u32): u32 {
   return TLB + space * 2 * TLB_ARRAY_SIZE + write * TLB_ARRAY_SIZE + ((<u32>(va >> 12) & (TLB_ENTRIES - 1)) << 4);
 }
 
-/** How many TLB entries were filled since the last flush; past TLB_FILLED_MAX they are no longer listed. */
-let filled: u32 = 0;
+/** How many TLB entries of a space were filled since it was empty; past TLB_FILLED_MAX they are no longer listed. */
+// @ts-ignore: decorator
+@inline
+export function filled(space: u32): u32 {
+  return load<u32>(SPACES + space * SPACE_SIZE, SPACE_FILLED);
+}
+// @ts-ignore: decorator
+@inline
+export function setFilled(space: u32, n: u32): void {
+  store<u32>(SPACES + space * SPACE_SIZE, n, SPACE_FILLED);
+}
 
-function fill(at: u32, va: u64, maddr: u32): void {
-  if (filled < TLB_FILLED_MAX) store<u32>(TLB_FILLED + filled * 4, at);
-  filled++;
+function fill(at: u32, space: u32, va: u64, maddr: u32): void {
+  const n = filled(space);
+  if (n < TLB_FILLED_MAX) store<u32>(TLB_FILLED + space * TLB_FILLED_SIZE + n * 4, at);
+  setFilled(space, n + 1);
   store<u64>(at, va & ~0xfff);
   store<u32>(at + 8, (maddr & ~0xfff) - <u32>(va & ~0xfff));
 }
@@ -240,7 +252,7 @@ function addrR(va: u64): u32 {
   const at = slot(va, space, 0);
   if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
   const maddr = walk(va, READ, space, modeUser(), false);
-  if (maddr != 0) fill(at, va, maddr);
+  if (maddr != 0) fill(at, space, va, maddr);
   return maddr;
 }
 
@@ -251,7 +263,7 @@ function addrW(va: u64): u32 {
   if (load<u64>(at) == (va & ~0xfff)) return <u32>va + load<u32>(at + 8);
   const maddr = walk(va, WRITE, space, modeUser(), false);
   if (maddr != 0 && logDirty) markDirty(maddr);
-  if (maddr != 0 && load<u64>(CODE_MASK + (maddr >>> 12) * 8) == 0) fill(at, va, maddr);
+  if (maddr != 0 && load<u64>(CODE_MASK + (maddr >>> 12) * 8) == 0) fill(at, space, va, maddr);
   return maddr;
 }
 
@@ -415,20 +427,25 @@ export function sameFrame(a: u32, b: u32): bool {
   return memory.compare(a << 12, b << 12, 4096) == 0;
 }
 
-export function flushTlbArrays(): void {
-  if (filled <= TLB_FILLED_MAX) {
-    for (let i: u32 = 0; i < filled; i++) store<u64>(load<u32>(TLB_FILLED + i * 4), 1);
+/** Empty the TLB of a space. */
+export function emptyTlb(space: u32): void {
+  const n = filled(space);
+  if (n <= TLB_FILLED_MAX) {
+    let at = TLB_FILLED + space * TLB_FILLED_SIZE;
+    for (const end = at + n * 4; at < end; at += 4) store<u64>(load<u32>(at), 1);
   } else {
     // 0x01 in every byte is a tag that no page has.
-    memory.fill(TLB, 1, 4 * TLB_ARRAY_SIZE);
+    memory.fill(TLB + space * 2 * TLB_ARRAY_SIZE, 1, 2 * TLB_ARRAY_SIZE);
   }
-  filled = 0;
+  setFilled(space, 0);
 }
 
 /** Before the first use: nothing is in the TLB. */
 export function clearTlb(): void {
-  filled = TLB_FILLED_MAX + 1;
-  flushTlbArrays();
+  for (let space: u32 = 0; space < 2; space++) {
+    setFilled(space, TLB_FILLED_MAX + 1);
+    emptyTlb(space);
+  }
 }
 
 export function flushPage(lo: u32, hi: u32): void {
@@ -441,27 +458,26 @@ export function flushPage(lo: u32, hi: u32): void {
   }
 }
 
+/** Drop the entries that lead to a frame: all, or those to write. */
+function dropEntries(frame: u32, writers: bool): void {
+  const page = frame << 12;
+  for (let space: u32 = 0; space < 2; space++) {
+    const listed = filled(space) <= TLB_FILLED_MAX;
+    const n: u32 = listed ? filled(space) : 2 * TLB_ENTRIES;
+    for (let i: u32 = 0; i < n; i++) {
+      const at = listed ? load<u32>(TLB_FILLED + space * TLB_FILLED_SIZE + i * 4) : TLB + space * 2 * TLB_ARRAY_SIZE + (i << 4);
+      if (writers && ((at - TLB) & TLB_ARRAY_SIZE) == 0) continue;
+      const tag = load<u64>(at);
+      if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
+    }
+  }
+  forgetKeptTlbs();
+}
 /** What a machine frame number stands for has changed: no entry may lead to the frame it stood for. */
 export function dropFrame(frame: u32): void {
-  const page = frame << 12;
-  const listed = filled <= TLB_FILLED_MAX;
-  const n: u32 = listed ? filled : 4 * TLB_ENTRIES;
-  for (let i: u32 = 0; i < n; i++) {
-    const at = listed ? load<u32>(TLB_FILLED + i * 4) : TLB + (i << 4);
-    const tag = load<u64>(at);
-    if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
-  }
+  dropEntries(frame, false);
 }
-
 /** A frame now holds code: no write-array entry may lead to it. */
 export function dropWriters(frame: u32): void {
-  const page = frame << 12;
-  const listed = filled <= TLB_FILLED_MAX;
-  const n: u32 = listed ? filled : 4 * TLB_ENTRIES;
-  for (let i: u32 = 0; i < n; i++) {
-    const at = listed ? load<u32>(TLB_FILLED + i * 4) : TLB + (i << 4);
-    if (((at - TLB) & TLB_ARRAY_SIZE) == 0) continue;
-    const tag = load<u64>(at);
-    if ((tag & 0xfff) == 0 && <u32>tag + load<u32>(at + 8) == page) store<u64>(at, 1);
-  }
+  dropEntries(frame, true);
 }

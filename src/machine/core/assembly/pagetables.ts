@@ -7,8 +7,8 @@
  * holds another reference anyway, and which no change of type is needed for but to writable. Invariant: as in pv.ts, all of it or nothing.
  */
 import {
-  CODE_MASK, EXIT_CR2, FRAMES_CLOCK, FRAMES_CODE_CHANGED, FRAMES_FIRST, FRAMES_FLAGS, FRAMES_LIMIT, FRAMES_OWNER, FRAMES_REF, FRAMES_STAMP, FRAMES_TCOUNT,
-  FRAMES_TYPE, MODE, MODE_SPACE, PV_OWNER, PV_WRITABLE_TABLES, RIP, ROOT, SHARED,
+  CODE_MASK, EXIT_CR2, FRAMES_CHANGES, FRAMES_CLOCK, FRAMES_CODE_CHANGED, FRAMES_FIRST, FRAMES_FLAGS, FRAMES_LIMIT, FRAMES_OWNER, FRAMES_REF, FRAMES_STAMP,
+  FRAMES_TCOUNT, FRAMES_TYPE, MODE, MODE_SPACE, PV_OWNER, PV_WRITABLE_TABLES, RIP, ROOT, SHARED,
 } from "../generated/layout";
 import {
   DOMID_SELF, MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
@@ -16,7 +16,7 @@ import {
 } from "../generated/abi";
 import { ADDR, cached, canonical, ramOf, walk } from "./mmu";
 import { R10, RDI, RDX, register, RSI } from "./registers";
-import { flushTlb, invlpg } from "./run";
+import { flushTlb, invlpg } from "./spaces";
 
 /** Of frame-table.ts. */
 const L1_TABLE: u8 = 1;
@@ -102,6 +102,18 @@ function table(mfn: u64): u32 {
   return ram == 0 || load<u8>(SHARED + ram) != 0 || hasCode(ram) ? 0 : ram << 12;
 }
 
+/** A present entry changed. */
+// @ts-ignore: decorator
+@inline
+function entryChanged(): void {
+  store<u32>(FRAMES_CHANGES, load<u32>(FRAMES_CHANGES) + 1);
+}
+/** An entry that made a page executable goes. */
+function codeLeaves(old: u64): void {
+  const ram = ramOf((old & ADDR) >> 12);
+  if (ram != 0 && hasCode(ram)) store<u32>(FRAMES_CODE_CHANGED, load<u32>(FRAMES_CODE_CHANGED) | ((old & KERNEL) != 0 ? CODE_UPPER : CODE_USER));
+}
+
 /** `PageTypes.modL1` of an entry at an address of `table`'s. */
 function change(at: u32, value: u64, keepAd: bool): bool {
   const old = load<u64>(at);
@@ -110,7 +122,9 @@ function change(at: u32, value: u64, keepAd: bool): bool {
     if ((value & US) == 0) value |= US | KERNEL;
     else if ((value & KERNEL) == 0) value |= G;
     if (((old ^ value) & SLOW) == 0) {
+      if ((old & NX) == 0 && (value & NX) != 0) codeLeaves(old);
       store<u64>(at, keepAd ? value | (old & AD) : value);
+      entryChanged();
       return true;
     }
   }
@@ -139,10 +153,8 @@ function change(at: u32, value: u64, keepAd: bool): bool {
   }
   store<u64>(at, keepAd ? value | (old & AD) : value);
   if (gone) {
-    if ((old & NX) == 0) {
-      const ram = ramOf((old & ADDR) >> 12);
-      if (ram != 0 && hasCode(ram)) store<u32>(FRAMES_CODE_CHANGED, load<u32>(FRAMES_CODE_CHANGED) | ((old & KERNEL) != 0 ? CODE_UPPER : CODE_USER));
-    }
+    entryChanged();
+    if ((old & NX) == 0) codeLeaves(old);
     if ((old & RW) != 0) {
       const n = types(was) - 1;
       store<i32>(word(FRAMES_TCOUNT, was), n);

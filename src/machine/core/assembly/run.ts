@@ -1,17 +1,17 @@
 /**
  * The dispatcher and the interpreter's loop: find the code at RIP, run its region if it has one, else its records one by one.
  *
- * Code is found by virtual address and mode in the jump cache, whose entries are good for one epoch (every change of a mapping starts
- * a new one); behind it by machine address and mode in the block hash, so that code is decoded once however often it is mapped.
+ * Code is found by virtual address and mode in the jump cache, whose entries are good for one epoch (spaces.ts); behind it by machine address and mode in the block hash, so that code is decoded once however often it is mapped.
  */
 import {
-  BLOCK_BEHIND, BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_END, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
-  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_SEEN_KEY, BLOCK_TARGETS, BLOCK_TO, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER, EPOCH_UPPER0, EPOCH_UPPER1, CALL_LINK_TARGET, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_INDIRECT, LEFT_LINK, LEFT_RETURN, LINKS, LINKS_END, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_SIZE, LINK_TARGET, MOVES_FROM, MOVES_TO, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_END, JUMP_CACHE_ENTRIES, MODE,
-  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_NEXT, REC_POS, REC_SIZE, REGIONS, REGIONS_MAX, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
+  BLOCK_BEHIND, BLOCK_COUNT, BLOCK_ENTRY, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, BLOCK_MADDR, BLOCK_MODE, BLOCK_N, BLOCK_NEXT, BLOCK_PAGE2,
+  BLOCK_ALIASED, BLOCK_REGION, BLOCK_SEEN, BLOCK_SEEN_KEY, BLOCK_TARGETS, BLOCK_TO, BLOCK_VA, BUDGET, CODE_PAGE, CODE_TLB, CODE_TLB_ENTRIES, EFL, EPOCHS, EPOCH_LOWER0, EPOCH_LOWER1, EPOCH_UPPER0, EPOCH_UPPER1, CALL_LINK_TARGET, LEFT_CALL, LEFT_EPOCH_MASK, LEFT_INDIRECT, LEFT_LINK, LEFT_RETURN, LINK_RETURN, LINK_RETURN_EPOCH, LINK_RETURN_MODE, LINK_RETURN_VA, LINK_TARGET, MOVES_FROM, MOVES_TO, EXIT_CR2, EXIT_REASON, EXIT_VECTOR, HOT_LIST, HOT_MAX, JUMP_CACHE, JUMP_CACHE_ENTRIES, MODE,
+  MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_NEXT, REC_POS, REC_SIZE, REGIONS, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_HANDLER, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
-import { codeFrame, flushPage, flushTlbArrays, forceInterp, setForceInterp, walk } from "./mmu";
+import { codeFrame, forceInterp, setForceInterp, walk } from "./mmu";
 import { pvTransition } from "./pv";
+import { codeTlb, floor, forgetKeptLower, isKept, newEpoch, returned } from "./spaces";
 import { TSC_PER_NS } from "./tsc";
 
 /** Nanoseconds since machine start. */
@@ -35,10 +35,6 @@ let moved: f64 = 0;
 export function engineCount(what: i32): f64 {
   return what == 0 ? <f64>interpreted : what == 1 ? entered : what == 2 ? lookups : what == 3 ? checks : what == 4 ? linked : moved;
 }
-/** Epochs from which on what the jump cache holds is still decoded code; an entry of an older one may lead to something dropped. */
-let floorLower: u32 = 1;
-let floorUpper0: u32 = 1;
-let floorUpper1: u32 = 1;
 let threshold: u32 = 500;
 /** The host side was asked to translate the block at RIP: if it could not, the block is interpreted and not offered again at once. */
 let seenHot: bool = false;
@@ -57,50 +53,11 @@ export function setHotness(t: u32, batch: u32, more: u32): void {
   hotBatch = batch;
 }
 
-/**
- * Code mappings changed in the lower half of the address space (1), in the upper half of space 0 (2), of space 1 (4): what the jump cache and
- * the regions knew about virtual addresses there no longer counts.
- */
-export function newEpoch(where: u32): void {
-  let highest: u32 = 0;
-  for (let i: u32 = 0; i < 3; i++) {
-    const at = EPOCHS + i * 4;
-    if (((where >>> i) & 1) != 0) store<u32>(at, load<u32>(at) + 1);
-    highest = max(highest, load<u32>(at));
-  }
-  if (highest >= 1 << 21) {
-    for (let i: u32 = 0; i < 3; i++) store<u32>(EPOCHS + i * 4, 1);
-    for (let head: u32 = BLOCK_HASH; head < BLOCK_HASH_END; head += 4) {
-      for (let b = load<u32>(head); b != 0; b = load<u32>(b, BLOCK_NEXT)) store<u32>(b, 0, BLOCK_SEEN_KEY);
-    }
-    for (let i: u32 = LINKS; i < LINKS_END; i += LINK_SIZE) store<u32>(i, 0);
-    floorLower = floorUpper0 = floorUpper1 = 1;
-    memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_END - JUMP_CACHE);
-    memory.fill(CODE_TLB, 0xff, CODE_TLB_ENTRIES << 4);
-    for (let i: u32 = 0; i < REGIONS_MAX; i++) store<u32>(REGIONS + i * REGION_SIZE, 0);
-  }
-}
-/** Decoded code was dropped that the jump cache may still lead to, anywhere. */
-export function codeDropped(): void {
-  newEpoch(7);
-  floorLower = load<u32>(EPOCH_LOWER);
-  floorUpper0 = load<u32>(EPOCH_UPPER0);
-  floorUpper1 = load<u32>(EPOCH_UPPER1);
-}
-/** Drop all translations; `where` as in newEpoch. */
-export function flushTlb(where: u32): void {
-  flushTlbArrays();
-  newEpoch(where);
-}
-export function invlpg(lo: u32, hi: u32, where: u32): void {
-  flushPage(lo, hi);
-  newEpoch(where);
-}
-
 // @ts-ignore: decorator
 @inline
 function epochOf(rip: u64, mode: u32): u32 {
-  return load<u32>(<i64>rip >= 0 ? EPOCH_LOWER : (mode & MODE_SPACE) == 0 ? EPOCH_UPPER0 : EPOCH_UPPER1);
+  const upper = <i64>rip < 0;
+  return load<u32>((mode & MODE_SPACE) == 0 ? (upper ? EPOCH_UPPER0 : EPOCH_LOWER0) : upper ? EPOCH_UPPER1 : EPOCH_LOWER1);
 }
 
 export function rdtsc(): u64 {
@@ -143,8 +100,9 @@ function linearRip(rip: u64, mode: u32): u64 {
 /** Machine page of a code page, kept per epoch and mode as the jump cache is, so that blocks of one page walk the tables once. */
 function codePage(lin: u64, mode: u32, key: u32): u32 {
   const page = lin & ~0xfff;
+  const tag = page | <u64>codeTlb;
   const at = CODE_TLB + ((<u32>(page >> 12) & (CODE_TLB_ENTRIES - 1)) << 4);
-  if (load<u64>(at) == page && load<u32>(at, 8) == key) return load<u32>(at, 12);
+  if (load<u64>(at) == tag && load<u32>(at, 8) == key) return load<u32>(at, 12);
   const maddr = walk(page, 2, (mode & MODE_SPACE) != 0 ? 1 : 0, ((mode >>> MODE_CPL_SHIFT) & 3) == 3, false);
   if (maddr == 0) {
     // CR2 is the address itself, not its page.
@@ -152,7 +110,7 @@ function codePage(lin: u64, mode: u32, key: u32): u32 {
     return 0;
   }
   const code = codeFrame(maddr);
-  store<u64>(at, page);
+  store<u64>(at, tag);
   store<u32>(at, key, 8);
   store<u32>(at, code, 12);
   return code;
@@ -185,13 +143,17 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
   if (load<u64>(way) != rip) way += 32;
   if (load<u64>(way) == rip && load<u32>(way, 28) == maddr) {
     const old = load<u32>(way, 8);
-    const floor = <i64>rip >= 0 ? floorLower : space == 0 ? floorUpper0 : floorUpper1;
     if ((old & 1023) == mode && old >>> 10 >= floor) {
       const b = load<u32>(way, 12);
       let region = load<u32>(way, 16);
       // Of one that can run elsewhere, entries of older epochs at other addresses are left behind when it goes: the block knows.
       if (region == 0 || <i64>rip >= 0) region = enterable(b, rip, mode);
       else if (!regionValid(region, mode, rip, 0)) region = 0;
+      // What another address space will come back to stays; this one's is beside it.
+      if (isKept(old >>> 10, space, <i64>rip < 0)) {
+        way ^= 32;
+        if (load<u64>(way) != rip) store<u32>(way, 0, 24);
+      }
       remember(way, rip, mode, b, region, maddr);
       return b;
     }
@@ -205,8 +167,8 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       if (codeFrame(second) != page2) continue;
     }
     const region = enterable(b, rip, mode);
-    // The older of the two goes; a stale entry for the same address must not stay behind.
-    if (load<u64>(at) != rip) {
+    // The older of the two goes; a stale entry for the same address must not stay behind, but where another address space will come back to it.
+    if (load<u64>(at) != rip || isKept(load<u32>(at, 8) >>> 10, space, <i64>rip < 0)) {
       memory.copy(at + 32, at, 32);
       store<u32>(at, 0, 24);
     }
@@ -236,7 +198,7 @@ function enterable(b: u32, rip: u64, mode: u32): u32 {
  * Are the region's pages mapped as they were when it was made, `delta` further on?
  *
  * In one epoch a region runs at one place only, so that a link that was noted (from it, or to it) is right for as long as it counts: at another
- * place it begins a new epoch. (Where one begins while a region runs, that region leaves at once and by no link: stores to code, shared pages.)
+ * place it begins a new epoch, unless it cannot have run in this one; and what address spaces kept that it may have run in, is forgotten. (Where one begins while a region runs, that region leaves at once and by no link: stores to code, shared pages.)
  */
 function regionValid(region: u32, mode: u32, rip: u64, delta: u64): bool {
   const d = REGIONS + region * REGION_SIZE;
@@ -253,10 +215,10 @@ function regionValid(region: u32, mode: u32, rip: u64, delta: u64): bool {
     if (codeFrame(walk(load<u64>(p) + delta, 2, space, user, true)) != load<u32>(p, 8)) return false;
   }
   if (!stays) {
-    if (known) {
+    if (known || returned(space)) {
       newEpoch(1);
       pending = 0;
-    }
+    } else forgetKeptLower();
     store<u64>(REGION_DELTAS + region * 8, delta);
   }
   if (delta != 0) moved++;
@@ -371,7 +333,7 @@ function runLinked(region: u32, entry: u32): u32 {
         const rip = load<u64>(RIP);
         if (load<u64>(target) != rip) {
           store<u32>(link, 0);
-          if (<i64>rip >= 0 != ((left & LEFT_EPOCH_MASK) == 0)) return ELSEWHERE;
+          if (<i64>rip >= 0 != (((left + 1) & 2) == 0)) return ELSEWHERE;
           store<u64>(target, rip);
         }
       }

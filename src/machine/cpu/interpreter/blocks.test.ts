@@ -3,7 +3,7 @@
  * function on another page.
  */
 import { describe, expect, it } from "vitest";
-import { CPU, CPU_CONTEXT_SIZE, EPOCHS, RECORDS, REC_AT } from "../../layout.js";
+import { CPU, CPU_CONTEXT_SIZE, EPOCHS, EPOCH_LAST, RECORDS, REC_AT } from "../../layout.js";
 import { RAX, RBP, RBX, RCX, RSI, RSP } from "../insn.js";
 import { hex, TestBox } from "../testing.js";
 
@@ -93,10 +93,14 @@ describe("a block that ran after another", () => {
     box.write(FUNCTION, adds(1));
     box.write(OTHER, adds(5));
     const { u32 } = box.mem;
-    u32.fill(1, EPOCHS >>> 2, (EPOCHS >>> 2) + 3);
+    const begin = (epoch: number): void => {
+      u32.fill(epoch, EPOCHS >>> 2, (EPOCHS >>> 2) + 4);
+      u32[EPOCH_LAST >>> 2] = epoch;
+    };
+    begin(1);
     expect(box.run(10)).toBe(10);
     box.map(FUNCTION, box.maddr(OTHER));
-    u32.fill((1 << 21) - 1, EPOCHS >>> 2, (EPOCHS >>> 2) + 3);
+    begin((1 << 21) - 1);
     box.cpu.flushTlb();
     expect(u32[EPOCHS >>> 2]).toBe(1);
     expect(box.run(10)).toBe(50);
