@@ -50,8 +50,8 @@ export class Timers {
     if (i < 0) return;
     t.index = -1;
     t.deadline = Infinity;
+    // (The array stays as long as it was: making it shorter and longer again is slow.)
     const last = this.heap[--this.size] as Timer;
-    this.heap.length = this.size;
     if (last !== t) {
       last.index = i;
       this.heap[i] = last;

@@ -71,20 +71,30 @@ export function bounce(v: Vcpu, eip: Va, mask: boolean, error: number, segments?
 
   const page = at & 4095;
   if (segments === undefined && page + words * 8 <= 4096) {
-    let ma = cpu.translate(at, WRITE);
+    const ma = cpu.translate(at, WRITE);
     if (ma < 0) return stackFault(v, at);
-    mem.w64(ma, cpu.regLo(RCX), cpu.regHi(RCX));
-    mem.w64(ma + 8, cpu.regLo(R11), cpu.regHi(R11));
+    // All of it lies in one frame.
+    let i = mem.forWrite(ma) >>> 2;
+    const { u32 } = mem;
+    u32[i++] = cpu.regLo(RCX);
+    u32[i++] = cpu.regHi(RCX);
+    u32[i++] = cpu.regLo(R11);
+    u32[i++] = cpu.regHi(R11);
     if (error !== NO_ERROR) {
-      mem.w64(ma + 16, error, 0);
-      ma += 8;
+      u32[i++] = error;
+      u32[i++] = 0;
     }
     const rip = cpu.rip;
-    mem.w64(ma + 16, rip >>> 0, Math.floor(rip / 4294967296) >>> 0);
-    mem.w64(ma + 24, cs, saved);
-    mem.w64(ma + 32, flags, 0);
-    mem.w64(ma + 40, rspLo, rspHi);
-    mem.w64(ma + 48, ss, 0);
+    u32[i++] = rip;
+    u32[i++] = Math.floor(rip / 4294967296);
+    u32[i++] = cs;
+    u32[i++] = saved;
+    u32[i++] = flags;
+    u32[i++] = 0;
+    u32[i++] = rspLo;
+    u32[i++] = rspHi;
+    u32[i++] = ss;
+    u32[i++] = 0;
   } else {
     const lowMa = cpu.translate(at, WRITE);
     const highVa = at - page + 4096;
