@@ -4,6 +4,8 @@ import { PGT_writable_page } from "../../src/hypervisor/memory/frame-table.js";
 import { walkL1 } from "../../src/hypervisor/memory/walk.js";
 import type { Vcpu } from "../../src/hypervisor/vcpu.js";
 import { READ, WRITE } from "../../src/machine/cpu/api.js";
+import { TLB, TLB_ARRAY_SIZE, TLB_ENTRIES, TLB_ENTRY_SIZE } from "../../src/machine/layout.js";
+import { seeded } from "../../src/testing.js";
 import { guestFile, Host, missing } from "./harness.js";
 
 const noGuest = missing(guestFile("hello"));
@@ -68,6 +70,68 @@ describe.skipIf(noGuest !== "")(`a page that a domain loses while another one is
     expect(ft.types.modL1(entry, (other << 12) | 7, 0, false, a.domain.mm.id, a.domain.mm.id)).toBe(0);
     back();
     expect(cpu.translate(va, WRITE)).toBe(other * 4096);
+  });
+
+  it("nor any other is found elsewhere than where the tables say, whatever was changed, by whom, and when", () => {
+    const rnd = seeded(20261122);
+    const pick = <T>(of: readonly T[]): T => of[rnd(of.length)] as T;
+    const pages = (v: Vcpu): { v: Vcpu; va: number; entry: number; mfn: number }[] => {
+      xen.switchTo(v);
+      const stack = cpu.regVa(4) - (cpu.regVa(4) & 4095);
+      return Array.from({ length: 12 }, (_, i) => {
+        const va = stack + (8 + i) * 4096;
+        return { v, va, entry: walkL1(ft, v.mm.kernelRoot, va), mfn: cpu.peek(0, va) / 4096 };
+      });
+    };
+    const all = [pages(a), pages(b)];
+    let restored = 0;
+    /** Every entry of the TLB that was put back leads where a look at the tables does, and allows no more. */
+    const check = (): void => {
+      for (let i = 0; i < 2 * TLB_ENTRIES; i++) {
+        const at = (TLB + i * TLB_ENTRY_SIZE) >>> 2;
+        const lo = mem.u32[at] as number;
+        if ((lo & 4095) !== 0) continue;
+        restored++;
+        const va = (mem.i32[at + 1] as number) * 4294967296 + lo;
+        expect((lo + (mem.u32[at + 2] as number)) >>> 0).toBe(cpu.peek(0, va));
+        if (i * TLB_ENTRY_SIZE >= TLB_ARRAY_SIZE)
+          expect(mem.r32(walkL1(ft, (xen.current as Vcpu).mm.kernelRoot, va)) & 0x42).toBe(0x42);
+      }
+    };
+    for (let n = 0; n < 10_000; n++) {
+      const own = pick(all);
+      const { v, va, entry, mfn } = pick(own);
+      switch (rnd(8)) {
+        case 0: {
+          // (A switch to who is loaded is none, and stale entries are allowed then.)
+          if (xen.current === v) break;
+          xen.switchTo(v);
+          check();
+          break;
+        }
+        case 1:
+          if (rnd(6) === 0) ft.flushTlb();
+          break;
+        case 2:
+          if (rnd(5) !== 0) break;
+          ft.types.modL1(
+            entry,
+            rnd(4) === 0 ? 0 : (pick(own).mfn << 12) | pick([5, 7, 0x65, 0x67]),
+            0,
+            false,
+            v.domain.mm.id,
+            v.domain.mm.id,
+          );
+          break;
+        case 3:
+          if (rnd(20) === 0) ft.types.modL1(entry, (mfn << 12) | 7, 0, false, v.domain.mm.id, v.domain.mm.id);
+          break;
+        default:
+          if (xen.current === v) cpu.translate(va, rnd(2) === 0 ? READ : WRITE);
+      }
+    }
+    expect(restored).toBeGreaterThan(200);
+    ft.audit();
   });
 
   it("is not written once it is a page table", () => {

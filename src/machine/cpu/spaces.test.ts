@@ -5,24 +5,19 @@
 import { describe, expect, it } from "vitest";
 import { VirtualClock } from "../clock.js";
 import { EPOCHS, EPOCH_LAST, FRAMES_CHANGES, FRAMES_CODE_CHANGED, KEPT_SPACES } from "../layout.js";
-import { PhysMem } from "../memory.js";
-import { READ } from "./api.js";
-import { engineCounters, type EngineCounters } from "./counters.js";
+import { PhysMem, type Maddr } from "../memory.js";
+import { READ, type Va } from "./api.js";
 import { Cpu } from "./cpu.js";
-import { Exit, type ExitReason } from "./exits.js";
+import { Exit } from "./exits.js";
+import { RAX, RBX, RCX, RSP } from "./insn.js";
+import { hex, P, TestBox, US, USER } from "./testing.js";
 
-const USER = 7;
-const READ_ONLY = 5;
+const READ_ONLY = P | US;
 const LOWER = 0x400000;
 const UPPER = -0x80000000;
 const DATA = 0x600000;
 const STACK = 0x7ff000;
-const RAX = 0,
-  RCX = 1,
-  RBX = 3,
-  RSP = 4;
 
-const hex = (text: string): number[] => (text.replace(/\s/g, "").match(/../g) ?? []).map((x) => parseInt(x, 16));
 /** loop: add rax, n; dec ecx; jnz loop; int3 */
 const adds = (n: number): number[] => [...hex("4883c0"), n, ...hex("ffc9 75f8 cc")];
 /** mov eax, [rbx]; int3 */
@@ -30,116 +25,79 @@ const LOADS = hex("8b03 cc");
 /** mov [rbx], ecx; int3 */
 const STORES = hex("890b cc");
 
-interface Space {
-  readonly root: number;
-}
+/** An address space: where its top table is. */
+type Space = Maddr;
 
-class Box {
-  readonly mem = new PhysMem(8 << 20);
-  readonly cpu: Cpu;
-  private next = this.mem.firstFrame;
-  readonly stack = this.frame();
+class Box extends TestBox {
+  private readonly stack = this.frame();
   readonly a: Space;
   readonly b: Space;
 
   constructor(threshold = 8, watched = true) {
-    this.cpu = new Cpu(this.mem, new VirtualClock(), { engine: "auto", threshold, again: 0 });
+    super({ engine: "auto", threshold, again: 0 });
     if (watched) this.cpu.watchTables();
-    this.a = this.space();
     this.b = this.space();
-    this.load(this.a);
-    this.cpu.setMode({ bits: 64, cpl: 3, space: 0 });
-    this.cpu.rflags = 0x202;
+    this.a = this.space();
   }
-  frame(): number {
-    const mfn = this.next++;
-    this.mem.zeroFrame(mfn);
-    return mfn * 4096;
-  }
+  /** Another one, with a stack, which is loaded. */
   space(): Space {
-    const s = { root: this.frame() };
-    this.map(s, STACK, this.stack);
+    const s = this.tables();
+    this.map(STACK, this.stack);
     return s;
   }
   load(s: Space): void {
-    this.cpu.setRoot(0, s.root, 4);
+    this.cpu.setRoot(0, s, 4);
   }
   /** Away and back. */
   visit(other: Space, from: Space): void {
     this.load(other);
     this.load(from);
   }
-  pte({ root }: Space, va: number): number {
-    let table = root;
-    for (let level = 3; level > 0; level--) {
-      const at = table + (Math.floor(va / 2 ** (12 + 9 * level)) & 511) * 8;
-      if (this.mem.r32(at) === 0) this.mem.w64(at, this.frame() | USER, 0);
-      table = this.mem.r32(at) & ~4095;
-    }
-    return table + (Math.floor(va / 4096) & 511) * 8;
-  }
-  /** An entry is changed and, if that is not left out, the CPU told. */
-  map(s: Space, va: number, maddr: number, flags = USER, told = true): void {
-    const at = this.pte(s, va);
+  /** An entry is changed (0: goes) and, if that is not left out, the CPU told. */
+  change(s: Space, va: Va, frame: Maddr, flags = USER, told = true): void {
+    this.root = s;
     const { u32 } = this.mem;
-    const old = this.mem.r32(at);
-    if (told && (old & 1) !== 0) {
+    // What is known of one root's upper half counts for all that have the same entries there: one that gets another is told of.
+    if (va < 0 && this.mem.r32(s + (Math.floor(va / 2 ** 39) & 511) * 8) === 0) u32[FRAMES_CODE_CHANGED >>> 2] = 7;
+    const old = this.mem.r32(this.pte(va));
+    if (told && (old & P) !== 0) {
       u32[FRAMES_CHANGES >>> 2] = (u32[FRAMES_CHANGES >>> 2] as number) + 1;
       if (this.mem.hasCode(old >>> 12)) u32[FRAMES_CODE_CHANGED >>> 2] = 7;
     }
-    this.mem.w64(at, maddr === 0 ? 0 : maddr | flags, 0);
+    if (frame === 0) this.unmap(va);
+    else this.map(va, frame, flags);
   }
-  write(maddr: number, bytes: readonly number[]): void {
-    bytes.forEach((b, i) => this.mem.w8(maddr + i, b));
-  }
-  code(bytes: readonly number[]): number {
+  code(bytes: readonly number[]): Maddr {
     const f = this.frame();
-    this.write(f, bytes);
+    this.put(f, bytes);
     return f;
   }
-  data(n: number): number {
+  data(n: number): Maddr {
     const f = this.frame();
     this.mem.w32(f, n);
     return f;
   }
-  start(at: number, n: number): ExitReason {
-    const { cpu } = this;
-    cpu.setReg(RAX, 0, 0);
-    cpu.setReg(RCX, n, 0);
-    cpu.setRegVa(RBX, DATA);
-    cpu.setRegVa(RSP, STACK + 0x800);
-    cpu.rip = at;
-    for (;;) {
-      const reason = cpu.run(1000);
-      if (reason !== Exit.BUDGET) return reason;
-    }
+  start(at: Va, n = 1): this {
+    return this.at(at, [RAX, 0], [RCX, n], [RBX, DATA], [RSP, STACK + 0x800]);
   }
-  run(at: number, n = 1): number {
-    expect({ reason: this.start(at, n), vector: this.cpu.exit.vector }).toEqual({ reason: Exit.EXCEPTION, vector: 3 });
-    return this.cpu.regLo(RAX);
+  run(at: Va, n = 1): number {
+    return this.start(at, n).finish();
   }
   /** The vector that it ends with. */
-  vector(at: number): number {
-    expect(this.start(at, 1)).toBe(Exit.EXCEPTION);
-    return this.cpu.exit.vector;
-  }
-  counted(run: () => void): (what: keyof EngineCounters) => number {
-    const before = engineCounters(this.cpu);
-    run();
-    const after = engineCounters(this.cpu);
-    return (what) => Number(after[what]) - Number(before[what]);
+  vector(at: Va): number {
+    return this.start(at).go().vector;
   }
 }
 
 /** Both spaces have data of their own and the same program, which has run in both: A is loaded. */
-function reader(program = LOADS): Box & { readonly old: number } {
+function reader(program = LOADS): Box & { readonly old: Maddr } {
   const box = new Box();
   const code = box.code(program);
   const old = box.data(1);
-  box.map(box.a, LOWER, code);
-  box.map(box.b, LOWER, code);
-  box.map(box.a, DATA, old);
-  box.map(box.b, DATA, box.data(2));
+  box.change(box.a, LOWER, code);
+  box.change(box.b, LOWER, code);
+  box.change(box.a, DATA, old);
+  box.change(box.b, DATA, box.data(2));
   box.run(LOWER);
   box.load(box.b);
   box.run(LOWER);
@@ -154,7 +112,7 @@ describe("data of an address space that is come back to", () => {
     box.load(box.b);
     expect(box.run(LOWER)).toBe(2);
     // Not told: this is how it can be seen that the tables are not looked at.
-    box.map(box.a, DATA, box.data(3), USER, false);
+    box.change(box.a, DATA, box.data(3), USER, false);
     box.load(box.a);
     expect(box.run(LOWER)).toBe(1);
   });
@@ -162,14 +120,14 @@ describe("data of an address space that is come back to", () => {
   it("is what its tables say if an entry was changed meanwhile", () => {
     const box = reader();
     box.load(box.b);
-    box.map(box.a, DATA, box.data(3));
+    box.change(box.a, DATA, box.data(3));
     box.load(box.a);
     expect(box.run(LOWER)).toBe(3);
   });
 
   it("is what its tables say if an entry was changed before it was left, and no flush asked for", () => {
     const box = reader();
-    box.map(box.a, DATA, box.data(3));
+    box.change(box.a, DATA, box.data(3));
     expect(box.run(LOWER)).toBe(1);
     box.visit(box.b, box.a);
     expect(box.run(LOWER)).toBe(3);
@@ -178,7 +136,7 @@ describe("data of an address space that is come back to", () => {
   it("is not there any more if its page was unmapped meanwhile", () => {
     const box = reader();
     box.load(box.b);
-    box.map(box.a, DATA, 0);
+    box.change(box.a, DATA, 0);
     box.load(box.a);
     expect(box.vector(LOWER)).toBe(14);
   });
@@ -186,7 +144,7 @@ describe("data of an address space that is come back to", () => {
   it("is not written if its page was made read-only meanwhile", () => {
     const box = reader(STORES);
     box.load(box.b);
-    box.map(box.a, DATA, box.old, READ_ONLY);
+    box.change(box.a, DATA, box.old, READ_ONLY);
     box.load(box.a);
     expect(box.vector(LOWER)).toBe(14);
   });
@@ -194,7 +152,7 @@ describe("data of an address space that is come back to", () => {
   it.each(["flushTlb", "invlpg"] as const)("is looked for anew after %s of another address space", (how) => {
     const box = reader();
     box.load(box.b);
-    box.map(box.a, DATA, box.data(3), USER, false);
+    box.change(box.a, DATA, box.data(3), USER, false);
     if (how === "flushTlb") box.cpu.flushTlb(0);
     else box.cpu.invlpg(LOWER, 0);
     box.load(box.a);
@@ -204,17 +162,17 @@ describe("data of an address space that is come back to", () => {
   it("is looked for anew under a root that was given up, and is one again", () => {
     const box = reader();
     box.load(box.b);
-    box.cpu.forgetRoot(box.a.root);
-    box.map(box.a, DATA, box.data(3), USER, false);
+    box.cpu.forgetRoot(box.a);
+    box.change(box.a, DATA, box.data(3), USER, false);
     box.load(box.a);
     expect(box.run(LOWER)).toBe(3);
   });
 
   it("is not kept of a root that is given up while it is loaded", () => {
     const box = reader();
-    box.cpu.forgetRoot(box.a.root);
+    box.cpu.forgetRoot(box.a);
     box.load(box.b);
-    box.map(box.a, DATA, box.data(3), USER, false);
+    box.change(box.a, DATA, box.data(3), USER, false);
     box.load(box.a);
     expect(box.run(LOWER)).toBe(3);
   });
@@ -223,12 +181,12 @@ describe("data of an address space that is come back to", () => {
     const box = reader(STORES);
     box.load(box.b);
     // B runs what A has as data.
-    box.write(box.old, adds(1));
-    box.map(box.b, LOWER + 0x1000, box.old);
+    box.put(box.old, adds(1));
+    box.change(box.b, LOWER + 0x1000, box.old);
     expect(box.run(LOWER + 0x1000, 5)).toBe(5);
     box.load(box.a);
     // mov [rbx], ecx: "cc" in the place of its first byte.
-    expect(box.start(LOWER, 0xcc)).toBe(Exit.EXCEPTION);
+    expect(box.start(LOWER, 0xcc).go().reason).toBe(Exit.EXCEPTION);
     box.load(box.b);
     expect(box.run(LOWER + 0x1000, 5)).toBe(0);
   });
@@ -264,9 +222,9 @@ describe("data of an address space that is come back to", () => {
 
   it("of one of two address spaces is kept when the other one changes", () => {
     const box = reader();
-    box.cpu.setRoot(1, box.b.root, 4);
-    box.map(box.a, DATA, box.data(3), USER, false);
-    box.cpu.setRoot(1, box.a.root, 4);
+    box.cpu.setRoot(1, box.b, 4);
+    box.change(box.a, DATA, box.data(3), USER, false);
+    box.cpu.setRoot(1, box.a, 4);
     expect(box.run(LOWER)).toBe(1);
   });
 });
@@ -278,8 +236,8 @@ describe.each([
   /** A adds one, B two; both have run. A is loaded. */
   function runner(threshold = 8): Box {
     const box = new Box(threshold);
-    box.map(box.a, at, box.code(adds(1)));
-    box.map(box.b, at, box.code(adds(2)));
+    box.change(box.a, at, box.code(adds(1)));
+    box.change(box.b, at, box.code(adds(2)));
     for (let i = 0; i < 3; i++) {
       expect(box.run(at, 500)).toBe(500);
       box.load(box.b);
@@ -306,7 +264,7 @@ describe.each([
   it("is found without a look-up where both have the same", () => {
     const box = new Box();
     const code = box.code(adds(1));
-    for (const s of [box.a, box.b]) box.map(s, at, code);
+    for (const s of [box.a, box.b]) box.change(s, at, code);
     const both = (): void => {
       for (const s of [box.a, box.b]) {
         box.load(s);
@@ -323,14 +281,14 @@ describe.each([
   ])("is what is mapped there now (%s)", (_how, threshold) => {
     const box = runner(threshold);
     box.load(box.b);
-    box.map(box.a, at, box.code(adds(3)));
+    box.change(box.a, at, box.code(adds(3)));
     box.load(box.a);
     expect(box.run(at, 500)).toBe(1500);
   });
 
   it("is what was mapped there before it was left, without a flush", () => {
     const box = runner();
-    box.map(box.a, at, box.code(adds(3)));
+    box.change(box.a, at, box.code(adds(3)));
     box.visit(box.b, box.a);
     expect(box.run(at, 500)).toBe(1500);
   });
@@ -338,7 +296,7 @@ describe.each([
   it("is not there any more if its page was unmapped meanwhile", () => {
     const box = runner();
     box.load(box.b);
-    box.map(box.a, at, 0);
+    box.change(box.a, at, 0);
     box.load(box.a);
     expect(box.vector(at)).toBe(14);
   });
@@ -346,7 +304,7 @@ describe.each([
   it("is what is mapped there now if another address space asked for the flush", () => {
     const box = runner();
     box.load(box.b);
-    box.map(box.a, at, box.code(adds(3)));
+    box.change(box.a, at, box.code(adds(3)));
     box.cpu.flushTlb(box.mem.u32[FRAMES_CODE_CHANGED >>> 2]);
     box.mem.u32[FRAMES_CODE_CHANGED >>> 2] = 0;
     box.load(box.a);
@@ -357,7 +315,7 @@ describe.each([
     const box = runner();
     const code = box.cpu.codeAddr(at);
     box.load(box.b);
-    box.write(code, adds(3));
+    box.put(code, adds(3));
     box.load(box.a);
     expect(box.run(at, 500)).toBe(1500);
   });
@@ -365,8 +323,8 @@ describe.each([
   it("is of the new tables where the root was given up meanwhile", () => {
     const box = runner();
     box.load(box.b);
-    box.cpu.forgetRoot(box.a.root);
-    box.map(box.a, at, box.code(adds(3)), USER, false);
+    box.cpu.forgetRoot(box.a);
+    box.change(box.a, at, box.code(adds(3)), USER, false);
     box.load(box.a);
     expect(box.run(at, 500)).toBe(1500);
   });
@@ -375,11 +333,11 @@ describe.each([
     const box = runner();
     for (let i = 0; i < 2 * KEPT_SPACES; i++) {
       const s = box.space();
-      box.map(s, at, box.code(adds(i)));
+      box.change(s, at, box.code(adds(i)));
       box.load(s);
       expect(box.run(at, 500)).toBe(500 * i);
     }
-    box.map(box.a, at, box.code(adds(3)), USER, false);
+    box.change(box.a, at, box.code(adds(3)), USER, false);
     box.load(box.a);
     expect(box.run(at, 500)).toBe(1500);
   });
@@ -393,7 +351,7 @@ describe.each([
     box.cpu.flushTlb();
     expect(u32[EPOCH_LAST >>> 2]).toBeLessThan(kept);
     // The numbers of A's time come again, with other code there.
-    box.map(box.a, at, box.code(adds(3)), USER, false);
+    box.change(box.a, at, box.code(adds(3)), USER, false);
     box.load(box.a);
     for (let i = 0; i < kept + 2; i++) {
       expect(box.run(at, 500)).toBe(1500);
@@ -403,12 +361,12 @@ describe.each([
 
   it("and nothing else is kept where nobody tells of changes to tables", () => {
     const box = new Box(8, false);
-    box.map(box.a, at, box.code(adds(1)));
-    box.map(box.b, at, box.code(adds(2)));
+    box.change(box.a, at, box.code(adds(1)));
+    box.change(box.b, at, box.code(adds(2)));
     expect(box.run(at, 500)).toBe(500);
     box.load(box.b);
     expect(box.run(at, 500)).toBe(1000);
-    box.map(box.a, at, box.code(adds(3)), USER, false);
+    box.change(box.a, at, box.code(adds(3)), USER, false);
     box.load(box.a);
     expect(box.run(at, 500)).toBe(1500);
   });
@@ -429,11 +387,11 @@ describe("a region that runs at other addresses", () => {
       [box.a, A],
       [box.b, B],
     ] as const;
-    for (const [s, va] of places) code.forEach((f, i) => box.map(s, va + i * 4096, f));
+    for (const [s, va] of places) code.forEach((f, i) => box.change(s, va + i * 4096, f));
     for (let i = 0; i < 6; i++)
       for (const [s, va] of places) {
         box.load(s);
-        expect(box.start(va, 500)).toBe(Exit.EXCEPTION);
+        expect(box.start(va, 500).go().reason).toBe(Exit.EXCEPTION);
         expect(box.cpu.regVa(RAX)).toBe(va + TELLS);
       }
     expect(box.cpu.counters.regions).toBeGreaterThan(0);
@@ -442,10 +400,10 @@ describe("a region that runs at other addresses", () => {
   it("runs at both places of an address space that was come back to", () => {
     const box = new Box();
     const code = [box.code(CALLS), box.code(WHERE)];
-    for (const va of [A, B]) code.forEach((f, i) => box.map(box.a, va + i * 4096, f));
-    code.forEach((f, i) => box.map(box.b, A + i * 4096, f));
+    for (const va of [A, B]) code.forEach((f, i) => box.change(box.a, va + i * 4096, f));
+    code.forEach((f, i) => box.change(box.b, A + i * 4096, f));
     const at = (va: number): void => {
-      expect(box.start(va, 500)).toBe(Exit.EXCEPTION);
+      expect(box.start(va, 500).go().reason).toBe(Exit.EXCEPTION);
       expect(box.cpu.regVa(RAX)).toBe(va + TELLS);
     };
     for (let i = 0; i < 4; i++) {
@@ -463,12 +421,12 @@ describe("a page of code", () => {
   it("is the one that is mapped now, though the code that was in the old one had gone before", () => {
     const box = new Box();
     const old = box.code(adds(1));
-    box.map(box.a, LOWER, old);
+    box.change(box.a, LOWER, old);
     expect(box.run(LOWER)).toBe(1);
     // All of its code is overwritten: nothing watches the mapping of a frame without code.
-    box.write(old, adds(7));
+    box.put(old, adds(7));
     expect(box.mem.hasCode(old >>> 12)).toBe(false);
-    box.map(box.a, LOWER, box.code(adds(3)));
+    box.change(box.a, LOWER, box.code(adds(3)));
     box.cpu.invlpg(LOWER, 0);
     expect(box.run(LOWER)).toBe(3);
   });

@@ -40,7 +40,8 @@ export class TestBox {
   /** Instructions between two looks at the budget. */
   protected readonly slice: number = 1000;
   private next: number;
-  private root: Maddr = 0;
+  /** Of the tables that are changed and looked at. */
+  protected root: Maddr = 0;
 
   /** With pages of memory at the addresses. */
   constructor(options: CpuOptions, pages: readonly Va[] = [], mem = new PhysMem(8 << 20)) {
@@ -65,7 +66,7 @@ export class TestBox {
     return this.frame();
   }
 
-  /** Page tables with nothing in them yet, for a space of the CPU's; those that are changed and looked at from now on. */
+  /** Page tables with nothing in them yet, for a space of the CPU's; changed and looked at are these from now on. */
   tables(space: 0 | 1 = 0): Maddr {
     this.root = this.frame();
     this.cpu.setRoot(space, this.root, 4);

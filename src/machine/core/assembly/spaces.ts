@@ -12,6 +12,7 @@
  * - every flush, and every change that is not one of a table (a frame begins to hold code, stands for another one), forgets all TLB entries that are kept;
  * - an epoch is taken up again only if no mapping of code has changed since in that half of any address space, and no decoded code was dropped
  *   that what is known may lead to;
+ * - roots with the same entries in the kernel's half have one epoch there, so that an entry that one of them gets counts as a change of code;
  * - nothing is kept of a root that is a page table no longer (`forgetRoot`).
  */
 import {
