@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { VirtualClock } from "../clock.js";
-import { EPOCHS, EPOCH_LAST, FRAMES_CHANGES, FRAMES_CODE_CHANGED, KEPT_SPACES } from "../layout.js";
+import { EPOCHS, EPOCH_LAST, FRAMES_CHANGES, FRAMES_CODE_CHANGED, KEPT_SPACES, ROOT } from "../layout.js";
 import { PhysMem, type Maddr } from "../memory.js";
 import { READ, type Va } from "./api.js";
 import { Cpu } from "./cpu.js";
@@ -175,6 +175,19 @@ describe("data of an address space that is come back to", () => {
     box.change(box.a, DATA, box.data(3), USER, false);
     box.load(box.a);
     expect(box.run(LOWER)).toBe(3);
+  });
+
+  it("is looked for anew where the root was put back in another way, and all flushed", () => {
+    const box = reader();
+    box.load(box.b);
+    // As a snapshot does.
+    box.mem.u32[ROOT >>> 2] = box.a;
+    box.cpu.flushTlb();
+    expect(box.run(LOWER)).toBe(1);
+    box.load(box.b);
+    expect(box.run(LOWER)).toBe(2);
+    box.load(box.a);
+    expect(box.run(LOWER)).toBe(1);
   });
 
   it("is not written past code that its page holds since", () => {

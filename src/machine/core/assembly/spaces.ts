@@ -146,10 +146,14 @@ export function forgetKeptTlbs(): void {
   for (let k: u32 = KEPT; k < KEPT_END; k += KEPT_SIZE) store<u32>(k, KEPT_NONE, KEPT_COUNT);
 }
 
-/** Drop all translations; `where` as in newEpoch. */
+/** Drop all translations; `where` as in newEpoch. The roots may be others than before (a snapshot was put back): then it is everywhere. */
 export function flushTlb(where: u32): void {
   const changes = load<u32>(FRAMES_CHANGES);
   for (let s: u32 = 0; s < 2; s++) {
+    if (!isLoaded(s)) {
+      enter(s, load<u32>(ROOT + s * 4), load<u32>(LEVELS + s * 4));
+      where = LOWER | UPPER0 | UPPER1;
+    }
     emptyTlb(s);
     store<u32>(space(s), changes, SPACE_CLEAN);
   }
@@ -184,8 +188,7 @@ export function switchSpaces(): void {
   const to1 = !isLoaded(1);
   if (!to0 && !to1) return;
   if (!watched) {
-    for (let s: u32 = 0; s < 2; s++) enter(s, load<u32>(ROOT + s * 4), load<u32>(LEVELS + s * 4));
-    flushTlb(LOWER | UPPER0 | UPPER1);
+    flushTlb(0);
     return;
   }
   const changed = load<u32>(FRAMES_CODE_CHANGED);
