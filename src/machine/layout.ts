@@ -259,8 +259,10 @@ export const BLOCK_HASH_ENTRIES = 1 << 16;
 export const BLOCK_HASH_END = BLOCK_HASH + BLOCK_HASH_ENTRIES * 4;
 /** Per machine frame the number of the frame whose code serves it too, because they hold the same bytes (u32; 0 = its own; cpu/code-twins.ts). */
 export const TWIN = 0x1000000;
+/** Per machine frame what was made from its code: the latest block decoded from it alone (u32; 0 = none), and how much there is in all (u32; cpu/code-cache.ts). */
+export const FRAME_CODE = 0x1400000;
 /** Arena of pre-decoded blocks. */
-export const RECORDS = 0x1400000;
+export const RECORDS = 0x1c00000;
 export const RECORDS_END = 0x5000000;
 /** The first byte that a machine frame may use. */
 export const ENGINE_END = RECORDS_END;
@@ -289,6 +291,8 @@ export const BLOCK_PAGE2 = 56;
 export const BLOCK_NEXT = 60;
 /** It was looked up by several virtual addresses (u32): then the jump cache cannot be searched for it. */
 export const BLOCK_ALIASED = 64;
+/** Next block of the same frame (FRAME_CODE). */
+export const BLOCK_BESIDE = 68;
 export const BLOCK_HEADER = 72;
 
 /**

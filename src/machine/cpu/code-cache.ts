@@ -1,11 +1,14 @@
 /**
  * Decoded code: blocks by machine address and mode, in the engine's arena, and the watch that drops them when their bytes change.
  *
+ * There are many blocks, so those that lie in one frame are listed in linear memory (FRAME_CODE, BLOCK_BESIDE); what else is made from code is a `CodeUnit`.
+ *
  * Invariant: a block or region exists only while every granule of its bytes has its bit set in CODE_MASK, so that no store to them can
  * go unseen (mmu.ts keeps such frames out of the write TLB; PhysMem checks the host side's writes).
  */
 import {
   BLOCK_ALIASED,
+  BLOCK_BESIDE,
   BLOCK_HASH,
   BLOCK_HASH_END,
   BLOCK_HEADER,
@@ -20,9 +23,11 @@ import {
   BLOCK_TARGETS,
   CODE_MASK,
   CODE_MASK_END,
+  FRAME_CODE,
   HOT_LIST,
   RECORDS,
   RECORDS_END,
+  REC_POS,
   REC_SIZE,
 } from "../layout.js";
 import type { Mfn, PhysMem } from "../memory.js";
@@ -57,9 +62,16 @@ export interface CacheCore extends TwinCore {
   forgetCode(lo: number, hi: number): void;
 }
 
+/** Of a frame the word with its first block, and the one with the number of its units, blocks included. */
+const firstOf = (frame: Mfn): number => (FRAME_CODE + frame * 8) >>> 2;
+const unitsOf = (frame: Mfn): number => (FRAME_CODE + frame * 8 + 4) >>> 2;
+
 export class CodeCache {
   private next = RECORDS;
+  /** Units that are no blocks of one frame. */
   private readonly byFrame = new Map<Mfn, Set<CodeUnit>>();
+  /** Forget a block, as `CodeUnit.drop` does. */
+  dropBlock: (at: number) => boolean = () => false;
   /** Space that was given back: addresses by size, and what waits for an epoch (address and size in turn). */
   private readonly free = new Map<number, number[]>();
   private readonly released: number[] = [];
@@ -73,10 +85,10 @@ export class CodeCache {
     private readonly core: CacheCore,
   ) {
     this.twins = new CodeTwins(mem, core, {
-      frames: () => this.byFrame.keys(),
-      units: (frame) => this.byFrame.get(frame)?.size ?? 0,
+      frames: () => this.framesWithCode(),
+      units: (frame) => this.mem.u32[unitsOf(frame)] as number,
       dropUnits: (frame) => {
-        for (const u of this.byFrame.get(frame) ?? []) this.forget(u);
+        this.forgetTouched(frame, frame * 4096, frame * 4096 + 4096);
         this.remask(frame);
       },
       remask: (frame) => this.remask(frame),
@@ -130,26 +142,67 @@ export class CodeCache {
         units = new Set();
         this.byFrame.set(frame, units);
       }
+      if (!units.has(unit)) this.count(frame, 1);
       units.add(unit);
       if (this.mark(frame, r)) this.core.dropWriters(frame);
     }
+  }
+
+  /** Watch the bytes of a block, all in one frame. */
+  watchBlock(at: number): void {
+    const u32 = this.mem.u32;
+    const frame = (u32[(at + BLOCK_MADDR) >>> 2] as number) >>> 12;
+    u32[(at + BLOCK_BESIDE) >>> 2] = u32[firstOf(frame)] as number;
+    u32[firstOf(frame)] = at;
+    this.count(frame, 1);
+    if (this.markBlock(frame, at)) this.core.dropWriters(frame);
   }
 
   /** Watch a unit no longer. */
   unwatch(unit: CodeUnit): void {
     for (const r of unit.ranges) {
       const frame = r.maddr >>> 12;
-      if (this.byFrame.get(frame)?.delete(unit) === true) this.remask(frame);
+      if (this.remove(frame, unit)) this.remask(frame);
     }
+  }
+
+  private count(frame: Mfn, by: number): void {
+    this.mem.u32[unitsOf(frame)] = (this.mem.u32[unitsOf(frame)] as number) + by;
+  }
+  private remove(frame: Mfn, unit: CodeUnit): boolean {
+    const units = this.byFrame.get(frame);
+    if (units?.delete(unit) !== true) return false;
+    if (units.size === 0) this.byFrame.delete(frame);
+    this.count(frame, -1);
+    return true;
+  }
+  private framesWithCode(): Mfn[] {
+    const { u32, frames } = this.mem;
+    const found: Mfn[] = [];
+    for (let frame = 0; frame < frames; frame++) if (u32[unitsOf(frame)] !== 0) found.push(frame);
+    return found;
+  }
+
+  /** Where in its page a block ends. (What stands for a breakpoint may be longer than the room.) */
+  private endOf(at: number): number {
+    const u32 = this.mem.u32;
+    const n = u32[(at + BLOCK_N) >>> 2] as number;
+    return Math.min((u32[(at + BLOCK_HEADER + n * REC_SIZE + REC_POS) >>> 2] as number) & 0xffff, 4096);
+  }
+  private markBlock(frame: Mfn, at: number): boolean {
+    return this.markBytes(frame, (this.mem.u32[(at + BLOCK_MADDR) >>> 2] as number) & 4095, this.endOf(at));
   }
 
   /** True: nothing was marked there, so that writers may know the frame. */
   private mark(frame: Mfn, r: CodeRange): boolean {
+    return this.markBytes(frame, r.maddr & 4095, (r.maddr & 4095) + r.len);
+  }
+  private markBytes(frame: Mfn, from: number, to: number): boolean {
     const word = (CODE_MASK + frame * 8) >>> 2;
     const u32 = this.mem.u32;
     const fresh = u32[word] === 0 && u32[word + 1] === 0;
-    const first = (r.maddr & 4095) >>> 6;
-    const last = ((r.maddr & 4095) + r.len - 1) >>> 6;
+    const first = from >>> 6;
+    const last = (to - 1) >>> 6;
     for (let g = first; g <= last; g++) {
       u32[word + (g >>> 5)] = (u32[word + (g >>> 5)] as number) | (1 << (g & 31));
     }
@@ -194,23 +247,40 @@ export class CodeCache {
   /** Bytes [offset, offset+len) of a frame are being changed. */
   invalidate(frame: Mfn, offset: number, len: number): void {
     this.twins.written(frame);
-    const units = this.byFrame.get(frame);
-    if (units === undefined) return;
-    const from = frame * 4096 + (offset & ~63);
-    const to = frame * 4096 + offset + len;
-    let stale = false;
-    let any = false;
-    for (const u of units) {
-      if (!touches(u.ranges, from, to)) continue;
-      any = true;
-      if (this.forget(u)) stale = true;
-    }
-    if (any) this.remask(frame);
+    if (this.mem.u32[unitsOf(frame)] === 0) return;
+    const stale = this.forgetTouched(frame, frame * 4096 + (offset & ~63), frame * 4096 + offset + len);
+    if (stale === undefined) return;
+    this.remask(frame);
     if (stale) this.core.codeDropped();
   }
 
+  /** Forget what was made from any of these bytes of a frame. True: an epoch must begin; undefined: there was nothing. */
+  private forgetTouched(frame: Mfn, from: number, to: number): boolean | undefined {
+    const u32 = this.mem.u32;
+    let stale: boolean | undefined;
+    let link = firstOf(frame);
+    for (;;) {
+      const at = u32[link] as number;
+      if (at === 0) break;
+      const next = (at + BLOCK_BESIDE) >>> 2;
+      const page = frame * 4096;
+      if ((u32[(at + BLOCK_MADDR) >>> 2] as number) >= to || page + this.endOf(at) <= from) {
+        link = next;
+        continue;
+      }
+      u32[link] = u32[next] as number;
+      this.count(frame, -1);
+      this.invalidations++;
+      stale = this.dropBlock(at) || (stale ?? false);
+    }
+    for (const u of this.byFrame.get(frame) ?? []) {
+      if (touches(u.ranges, from, to)) stale = this.forget(u) || (stale ?? false);
+    }
+    return stale;
+  }
+
   private forget(u: CodeUnit): boolean {
-    for (const r of u.ranges) this.byFrame.get(r.maddr >>> 12)?.delete(u);
+    for (const r of u.ranges) this.remove(r.maddr >>> 12, u);
     this.invalidations++;
     return u.drop();
   }
@@ -220,14 +290,22 @@ export class CodeCache {
     const word = (CODE_MASK + frame * 8) >>> 2;
     this.mem.u32[word] = 0;
     this.mem.u32[word + 1] = 0;
-    const units = this.byFrame.get(frame);
-    if (units === undefined) return;
-    if (units.size === 0) this.byFrame.delete(frame);
-    for (const u of units) for (const r of u.ranges) if (r.maddr >>> 12 === frame) this.mark(frame, r);
+    const u32 = this.mem.u32;
+    for (let at = u32[firstOf(frame)] as number; at !== 0; at = u32[(at + BLOCK_BESIDE) >>> 2] as number)
+      this.markBlock(frame, at);
+    for (const u of this.byFrame.get(frame) ?? [])
+      for (const r of u.ranges) if (r.maddr >>> 12 === frame) this.mark(frame, r);
   }
 
   /** Forget everything: the arena is full. */
   reset(): void {
+    for (const frame of this.framesWithCode()) {
+      const u32 = this.mem.u32;
+      for (let at = u32[firstOf(frame)] as number; at !== 0; at = u32[(at + BLOCK_BESIDE) >>> 2] as number)
+        this.dropBlock(at);
+      u32[firstOf(frame)] = 0;
+      u32[unitsOf(frame)] = 0;
+    }
     // A unit is listed at each of its frames, and must be dropped once: its place is given to another.
     const all = new Set<CodeUnit>();
     for (const units of this.byFrame.values()) for (const u of units) all.add(u);

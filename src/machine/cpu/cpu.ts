@@ -179,6 +179,7 @@ const TWO32 = 4294967296;
 const hiOf = (va: Va): number => Math.floor(va / TWO32) | 0;
 const canonical = (va: Va): boolean => va >= -(2 ** 47) && va < 2 ** 47;
 
+/** A block that lies in two frames. */
 class Block implements CodeUnit {
   constructor(
     readonly at: number,
@@ -262,6 +263,7 @@ export class Cpu implements CpuApi, ModuleHost {
       else this.core.dropFrame(frame);
     };
     this.cache = new CodeCache(mem, this.core);
+    this.cache.dropBlock = (at) => this.dropBlock(at);
     this.stops = new DebugStops(this.cache, (on) => this.core.stopAfterStore(on));
     mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
     this.handlers = new HandlerCache(this, this.ops);
@@ -642,9 +644,14 @@ export class Cpu implements CpuApi, ModuleHost {
     this.u32[(rec + REC_HANDLER) >>> 2] = 0;
     this.u32[(rec + REC_POS) >>> 2] = pos;
     this.cache.insert(block, maddr, mode);
-    const ranges: CodeRange[] = [{ maddr, len: Math.min(at, pageEnd) - maddr }];
-    if (crossing > 0) ranges.push({ maddr: page2, len: crossing });
-    this.cache.watch(new Block(block, ranges, this));
+    if (crossing === 0) this.cache.watchBlock(block);
+    else {
+      const ranges: CodeRange[] = [
+        { maddr, len: pageEnd - maddr },
+        { maddr: page2, len: crossing },
+      ];
+      this.cache.watch(new Block(block, ranges, this));
+    }
     this.regions.adopt(block, maddr, mode);
     this.counters.blocks++;
     return Exit.NONE;
