@@ -190,6 +190,14 @@ export const FRAMES_END = FRAMES + 0x2c;
 /** Bytes that it has for each frame, RAM or alias, behind the last frame (`PhysMem.frameTable`). */
 export const FRAMES_ENTRY = 20;
 
+/** Where the arena goes on; blocks decoded since frames were last compared, and how many there may be (0: none in the core); blocks decoded by the core; forms. u32 each. */
+export const ARENA_NEXT = 0x2340;
+export const DECODES = 0x2344;
+export const DECODES_MAX = 0x2348;
+export const DECODED = 0x234c;
+export const FORMS_COUNT = 0x2350;
+/** ModRM byte of the instruction whose form was asked for (u32). */
+export const FORM_MODRM = 0x2354;
 /**
  * The two address spaces as they are loaded: root and levels, the count of changes when the TLB had nothing stale, how many TLB entries were filled
  * since it was empty, not 0 = nothing of it is to be kept, not 0 = the epoch of its lower half is one that it came back to (u32 each).
@@ -261,8 +269,35 @@ export const BLOCK_HASH_END = BLOCK_HASH + BLOCK_HASH_ENTRIES * 4;
 export const TWIN = 0x1000000;
 /** Per machine frame what was made from its code: the latest block decoded from it alone (u32; 0 = none), and how much there is in all (u32; cpu/code-cache.ts). */
 export const FRAME_CODE = 0x1400000;
+/**
+ * Forms of instructions that the core decodes itself (core/assembly/decode.ts): a hash table by key i64 (form, then mode and what else it depends on).
+ * Handler u32; flags u32; fixed register addresses u16 × 3; the flags' operation after it, or one of CC_* i16.
+ */
+export const FORMS = 0x1c00000;
+export const FORMS_ENTRIES = 16384;
+export const FORMS_MAX = 12000;
+export const FORM_SIZE = 32;
+export const FORM_KEY = 0;
+export const FORM_HANDLER = 8;
+export const FORM_FLAGS = 12;
+export const FORM_CONST = 16;
+export const FORM_AFTER = 22;
+/** In the flags: how the immediate is read and its operand's size (4 bits each), where the operands' registers come from (3 × 4 bits), and what else there is. */
+export const FORM_IMM = 0;
+export const FORM_IMM_SIZE = 4;
+export const FORM_OPERANDS = 8;
+export const FORM_ENDS = 1 << 20;
+export const FORM_RELATIVE = 1 << 21;
+/** The handler depends on which operation set the flags; on the immediate. */
+export const FORM_READS = 1 << 22;
+export const FORM_STATIC = 1 << 23;
+/** Of each opcode of the maps without and with 0F: 0 = left to the host side, 1 = without ModRM, 2 = with it, 3 = its middle field selects (u8). */
+export const OPCODE_FORMS = 0x1c80000;
+/** Which machine addresses and modes may be entries of a region: a bit for each value of a hash. */
+export const ENTRIES_MAP = 0x1c90000;
+export const ENTRIES_MAP_BITS = 1 << 20;
 /** Arena of pre-decoded blocks. */
-export const RECORDS = 0x1c00000;
+export const RECORDS = 0x1cc0000;
 export const RECORDS_END = 0x5000000;
 /** The first byte that a machine frame may use. */
 export const ENGINE_END = RECORDS_END;

@@ -7,6 +7,7 @@
  * go unseen (mmu.ts keeps such frames out of the write TLB; PhysMem checks the host side's writes).
  */
 import {
+  ARENA_NEXT,
   BLOCK_ALIASED,
   BLOCK_BESIDE,
   BLOCK_HASH,
@@ -56,6 +57,9 @@ function touches(ranges: readonly CodeRange[], from: number, to: number): boolea
 /** So much space given back begins an epoch, to be used again. */
 const RELEASE = 1 << 18;
 
+/** So much of it free, and blocks are decoded by the host side, which uses it. */
+const FREE_MAX = 1 << 22;
+
 /** What of the core the cache needs. */
 export interface CacheCore extends TwinCore {
   blockHash(maddr: number, mode: number): number;
@@ -67,7 +71,6 @@ const firstOf = (frame: Mfn): number => (FRAME_CODE + frame * 8) >>> 2;
 const unitsOf = (frame: Mfn): number => (FRAME_CODE + frame * 8 + 4) >>> 2;
 
 export class CodeCache {
-  private next = RECORDS;
   /** Units that are no blocks of one frame. */
   private readonly byFrame = new Map<Mfn, Set<CodeUnit>>();
   /** Forget a block, as `CodeUnit.drop` does. */
@@ -76,6 +79,7 @@ export class CodeCache {
   private readonly free = new Map<number, number[]>();
   private readonly released: number[] = [];
   private releasedBytes = 0;
+  private freeBytes = 0;
   /** Frames that share their code. */
   readonly twins: CodeTwins;
   /** Units dropped because their bytes changed. */
@@ -84,6 +88,7 @@ export class CodeCache {
     private readonly mem: PhysMem,
     private readonly core: CacheCore,
   ) {
+    this.next = RECORDS;
     this.twins = new CodeTwins(mem, core, {
       frames: () => this.framesWithCode(),
       units: (frame) => this.mem.u32[unitsOf(frame)] as number,
@@ -95,8 +100,19 @@ export class CodeCache {
     });
   }
 
+  /** Where the arena goes on: the core takes from it too. */
+  private get next(): number {
+    return this.mem.u32[ARENA_NEXT >>> 2] as number;
+  }
+  private set next(at: number) {
+    this.mem.u32[ARENA_NEXT >>> 2] = at;
+  }
   get used(): number {
     return this.next - RECORDS;
+  }
+  /** There is space of earlier blocks to be used again, which the core knows nothing of. */
+  get hasFree(): boolean {
+    return this.freeBytes >= FREE_MAX;
   }
 
   /** Space in the arena, 16-byte aligned; 0 when it is full (the caller resets everything). */
@@ -109,7 +125,10 @@ export class CodeCache {
   /** Space for a block, that of an earlier one if there is. (Only blocks: what still leads there takes what it finds for one.) */
   allocateBlock(bytes: number): number {
     if (this.releasedBytes >= RELEASE) this.reclaim();
-    return this.free.get((bytes + 15) & ~15)?.pop() ?? this.allocate(bytes);
+    const at = this.free.get((bytes + 15) & ~15)?.pop();
+    if (at === undefined) return this.allocate(bytes);
+    this.freeBytes -= (bytes + 15) & ~15;
+    return at;
   }
 
   /**
@@ -129,6 +148,7 @@ export class CodeCache {
       else list.push(released[i] as number);
     }
     released.length = 0;
+    this.freeBytes += this.releasedBytes;
     this.releasedBytes = 0;
     this.core.codeDropped();
   }
@@ -317,6 +337,7 @@ export class CodeCache {
     this.mem.u32[HOT_LIST >>> 2] = 0;
     this.next = RECORDS;
     this.free.clear();
+    this.freeBytes = 0;
     this.released.length = 0;
     this.releasedBytes = 0;
     this.core.codeDropped();

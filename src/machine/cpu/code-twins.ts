@@ -10,7 +10,7 @@
  * unseen; a store that changes a byte first takes the frame out of its group (`written`), or ends the group if the frame is the one with the code.
  * A frame with a TWIN has no code of its own. Who joins is decided by contents and by counts, never by the time of day.
  */
-import { CODE_MASK, MAX_FRAMES, TWIN } from "../layout.js";
+import { CODE_MASK, DECODES, MAX_FRAMES, TWIN } from "../layout.js";
 import type { Mfn, PhysMem } from "../memory.js";
 
 /** What of the core is needed here. */
@@ -29,8 +29,8 @@ export interface TwinHost {
   remask(frame: Mfn): void;
 }
 
-/** Blocks decoded between two comparisons of all frames with code. */
-const SWEEP = 4096;
+/** Blocks decoded between two comparisons of all frames with code. The core counts too (DECODES). */
+export const SWEEP = 4096;
 /** So often a frame may leave a group until it is no longer taken into one; and after so many sweeps that is forgotten. */
 const LEAVES_MAX = 4;
 const FORGIVEN = 32;
@@ -43,7 +43,6 @@ export class CodeTwins {
   /** A frame that had this content when it was last looked at. */
   private readonly byHash = new Map<number, Mfn>();
   private readonly leaves = new Map<Mfn, number>();
-  private decodes = 0;
   private sweeps = 0;
 
   constructor(
@@ -69,10 +68,10 @@ export class CodeTwins {
 
   /** Code is about to be decoded from a frame. True: it, or others, joined a group: look for the code again. */
   settle(frame: Mfn): boolean {
-    if (++this.decodes >= SWEEP) {
-      this.decodes = 0;
-      if (this.sweep()) return true;
-    }
+    const { u32 } = this.mem;
+    const decodes = (u32[DECODES >>> 2] as number) + 1;
+    u32[DECODES >>> 2] = decodes % SWEEP;
+    if (decodes === SWEEP && this.sweep()) return true;
     const units = this.host.units(frame);
     if ((units & (units - 1)) !== 0) return false;
     const hash = this.core.hashFrame(frame);

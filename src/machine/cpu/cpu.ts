@@ -15,6 +15,8 @@ import {
   CPU_CONTEXT_SIZE,
   CR0,
   CR4,
+  DECODED,
+  DECODES_MAX,
   DR,
   EFER,
   EFL,
@@ -69,11 +71,13 @@ import { coreWasm } from "../core/generated/core.js";
 import { TSC_PER_NS } from "../clock.js";
 import { type Access, type CpuApi, type CpuContext, EXEC, type ExitInfo, type ModeSpec, type Va } from "./api.js";
 import { ALL_CODE, blockBytes, blockField, CodeCache, type CodeRange, type CodeUnit } from "./code-cache.js";
+import { SWEEP } from "./code-twins.js";
 import { decode } from "./decode/index.js";
 import { DebugStops } from "./debug-stops.js";
 import { armed, dataHits, instructionHits } from "./breakpoints.js";
 import { Exit, type ExitReason } from "./exits.js";
 import { ARITH, CC, ccOp, RF, TF } from "./flags.js";
+import { Forms } from "./forms.js";
 import { helperTypes } from "./helpers.js";
 import { type CpuCounters, newCounters } from "./counters.js";
 import { BASE_RIP, CS, DS, ES, K, RSP, SS, type Insn, type Operand } from "./insn.js";
@@ -142,6 +146,9 @@ interface Core {
   lastCodeMaddr(): number;
   engineCount(what: number): number;
   blockHash(maddr: number, mode: number): number;
+  formOf(at: number, limit: number): number;
+  formPlace(mode: number, known: number, flags: number): number;
+  entryBit(maddr: number, mode: number): number;
   hashFrame(frame: number): number;
   sameFrame(a: number, b: number): number;
   arithFlags(): number;
@@ -199,6 +206,7 @@ export class Cpu implements CpuApi, ModuleHost {
   readonly ops = opTable();
   readonly counters: CpuCounters = newCounters();
   private readonly handlers: HandlerCache;
+  private readonly forms: Forms;
   /** Breakpoints and watches of a debugger. */
   readonly stops: DebugStops;
   readonly regions: RegionCompiler;
@@ -267,6 +275,7 @@ export class Cpu implements CpuApi, ModuleHost {
     this.stops = new DebugStops(this.cache, (on) => this.core.stopAfterStore(on));
     mem.onCodeWrite = (mfn) => this.cache.invalidate(mfn, 0, 4096);
     this.handlers = new HandlerCache(this, this.ops);
+    this.forms = new Forms(mem, this.core);
     this.prewarm();
     const engine = options.engine ?? engineDefault.kind;
     const threshold = engine === "interpreter" ? 0 : engine === "translator" ? 1 : (options.threshold ?? THRESHOLD);
@@ -399,6 +408,8 @@ export class Cpu implements CpuApi, ModuleHost {
   /** `exact`: no region may run past the budget of one instruction. */
   private runFree(budget: number, exact = false): ExitReason {
     this.counters.runs++;
+    const alone = this.stops.any || this.shapeLog !== null || this.cache.hasFree;
+    this.u32[DECODES_MAX >>> 2] = alone ? 0 : SWEEP;
     const want = Math.min(budget | 0, 0x3fffffff);
     let left = want;
     for (;;) {
@@ -418,6 +429,11 @@ export class Cpu implements CpuApi, ModuleHost {
       // What transitions of a PV guest were charged is no instruction that retired.
       const charged = this.u32[PV_CHARGED >>> 2] as number;
       if (charged !== 0) this.u32[PV_CHARGED >>> 2] = 0;
+      const decoded = this.u32[DECODED >>> 2] as number;
+      if (decoded !== 0) {
+        this.u32[DECODED >>> 2] = 0;
+        this.counters.blocks += decoded;
+      }
       this.retire(this.mark - now - charged);
       left += now;
       let reason = this.u32[EXIT_REASON >>> 2] as ExitReason;
@@ -579,6 +595,8 @@ export class Cpu implements CpuApi, ModuleHost {
     const u8 = this.mem.u8;
     const insns: Insn[] = [];
     const handlers: Handler[] = [];
+    /** What was known of the flags before each. */
+    const before: number[] = [];
     let at = maddr;
     let known = CC_UNKNOWN;
     let page2 = 0;
@@ -603,6 +621,7 @@ export class Cpu implements CpuApi, ModuleHost {
         crossing = insn.len - first;
       }
       const handler = this.handlers.get(insn, mode, known);
+      before.push(known);
       const { op } = handler;
       if (op.clock && insns.length > 0) break;
       if (this.shapeLog !== null && handler.index < 0 && crossing === 0 && !this.shapeLog.has(handler)) {
@@ -638,6 +657,8 @@ export class Cpu implements CpuApi, ModuleHost {
     for (let i = 0; i < insns.length; i++) {
       const insn = insns[i] as Insn;
       this.writeRecord(rec, insn, handlers[i] as Handler, pos);
+      if (crossing === 0 && !this.stops.any)
+        this.forms.learn(maddr - (maddr & 4095) + pos, insn, handlers[i] as Handler, mode, before[i] as number);
       pos += insn.len;
       rec += REC_SIZE;
     }

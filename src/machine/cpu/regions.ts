@@ -13,6 +13,8 @@ import {
   BLOCK_REGION,
   BLOCK_VA,
   CALL_LINK_SIZE,
+  ENTRIES_MAP,
+  ENTRIES_MAP_BITS,
   HOT_LIST,
   LEFT_CALL,
   LEFT_INDIRECT,
@@ -417,6 +419,9 @@ export class RegionCompiler {
       const was = this.entries.get(this.key(maddr, mode));
       if (was !== undefined && was.slot !== slot && !replaced.includes(was.slot)) replaced.push(was.slot);
       this.entries.set(this.key(maddr, mode), e);
+      const bit = this.cpu.core.entryBit(maddr, mode);
+      const word = (ENTRIES_MAP >>> 2) + (bit >>> 5);
+      this.cpu.mem.u32[word] = (this.cpu.mem.u32[word] as number) | (1 << (bit & 31));
       const block = this.cpu.cache.find(maddr, mode);
       if (block !== 0) this.install(block, e);
       // The jump cache still leads elsewhere.
@@ -456,6 +461,7 @@ export class RegionCompiler {
 
   reset(): void {
     this.entries.clear();
+    this.cpu.mem.u32.fill(0, ENTRIES_MAP >>> 2, (ENTRIES_MAP + ENTRIES_MAP_BITS / 8) >>> 2);
     this.bySlot.clear();
     this.whole.clear();
     this.refused.clear();

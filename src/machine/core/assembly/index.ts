@@ -18,3 +18,4 @@ export {
 export {
   x87Fxsave, x87Fxrstor, fxsaveTo, fxrstorFrom,
 } from "./fxsave";
+export { formOf, formPlace, entryBit } from "./decode";

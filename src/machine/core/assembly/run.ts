@@ -9,6 +9,7 @@ import {
   MODE_BITS_64, MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_SPACE, PV_ON, REC_AT, REC_HANDLER, REC_LEN, REC_NEXT, REC_POS, REC_SIZE, REGIONS, REGION_DELTAS, REGION_SIZE, RETURNS, RETURNS_DEPTH, RIP, SEG_BASE,
   SMC_PENDING, ST_AFTER, ST_AT, ST_END, ST_HANDLER, ST_JUMP, ST_NEXT, TARGET_FOLLOWS, TARGET_SIZE, TARGETS_MAX,
 } from "../generated/layout";
+import { decodeKnown } from "./decode";
 import { codeFrame, forceInterp, setForceInterp, walk } from "./mmu";
 import { pvTransition } from "./pv";
 import { codeTlb, floor, forgetKeptLower, isKept, newEpoch, returned } from "./spaces";
@@ -128,6 +129,22 @@ function remember(at: u32, rip: u64, mode: u32, b: u32, region: u32, maddr: u32)
   store<u32>(at, maddr, 28);
   found = at;
 }
+/** Give a block that was looked up a place in the jump cache. */
+function keep(b: u32, at: u32, rip: u64, mode: u32, maddr: u32): void {
+  const region = enterable(b, rip, mode);
+  // The older of the two goes; a stale entry for the same address must not stay behind, but where another address space will come back to it.
+  if (load<u64>(at) != rip || isKept(load<u32>(at, 8) >>> 10, (mode & MODE_SPACE) != 0 ? 1 : 0, <i64>rip < 0)) {
+    memory.copy(at + 32, at, 32);
+    store<u32>(at, 0, 24);
+  }
+  const seen = load<u64>(b, BLOCK_SEEN);
+  if (seen != rip) {
+    if (seen != 0) store<u32>(b, 1, BLOCK_ALIASED);
+    store<u64>(b, rip, BLOCK_SEEN);
+  }
+  remember(at, rip, mode, b, region, maddr);
+}
+
 /** The block at RIP; 0 = page fault recorded, or EXIT_REASON = DECODE. */
 function lookup(rip: u64, mode: u32, at: u32): u32 {
   lookups++;
@@ -158,7 +175,8 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       return b;
     }
   }
-  for (let b = load<u32>(blockHash(maddr, mode)); b != 0; b = load<u32>(b + BLOCK_NEXT)) {
+  const hash = blockHash(maddr, mode);
+  for (let b = load<u32>(hash); b != 0; b = load<u32>(b + BLOCK_NEXT)) {
     if (load<u32>(b + BLOCK_MADDR) != maddr || load<u32>(b + BLOCK_MODE) != mode) continue;
     const page2 = load<u32>(b + BLOCK_PAGE2);
     if (page2 != 0) {
@@ -166,19 +184,13 @@ function lookup(rip: u64, mode: u32, at: u32): u32 {
       if (second == 0) return 0;
       if (codeFrame(second) != page2) continue;
     }
-    const region = enterable(b, rip, mode);
-    // The older of the two goes; a stale entry for the same address must not stay behind, but where another address space will come back to it.
-    if (load<u64>(at) != rip || isKept(load<u32>(at, 8) >>> 10, space, <i64>rip < 0)) {
-      memory.copy(at + 32, at, 32);
-      store<u32>(at, 0, 24);
-    }
-    const seen = load<u64>(b, BLOCK_SEEN);
-    if (seen != rip) {
-      if (seen != 0) store<u32>(b, 1, BLOCK_ALIASED);
-      store<u64>(b, rip, BLOCK_SEEN);
-    }
-    remember(at, rip, mode, b, region, page2 == 0 ? maddr : 0);
+    keep(b, at, rip, mode, page2 == 0 ? maddr : 0);
     return b;
+  }
+  const made = decodeKnown(maddr, mode, hash);
+  if (made != 0) {
+    keep(made, at, rip, mode, maddr);
+    return made;
   }
   codeMaddr = maddr;
   store<u32>(EXIT_REASON, DECODE_EXIT);

@@ -18,6 +18,9 @@ export interface Handler {
   index: number;
   readonly ccAfter: number;
   readonly op: Op;
+  /** There are others for the same shape: after other operations on the flags, for other immediates. */
+  readonly reads: boolean;
+  readonly staticImm: boolean;
 }
 
 /** Relative branches: the record holds the target instead of the displacement. */
@@ -203,7 +206,7 @@ export class HandlerCache {
     const sem = new InterpreterSem(mode, this.module, insn, staticImm, known);
     def.emit(sem);
     slot.reads ??= sem.usedCc;
-    const handler: Handler = { index: -1, ccAfter: sem.ccAfter, op };
+    const handler: Handler = { index: -1, ccAfter: sem.ccAfter, op, reads: slot.reads, staticImm };
     slot.byFlags[(slot.reads ? known : CC_UNKNOWN) + 1] = handler;
     this.count++;
     this.pending.push({ handler, sem, shape: { def, mode, insn, staticImm, known } });
