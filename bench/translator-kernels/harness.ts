@@ -33,6 +33,9 @@ export class Imports implements Helpers {
     const i = this.names.indexOf(name);
     return i >= 0 ? i : this.names.push(name) - 1;
   }
+  wide(): boolean {
+    return false;
+  }
   type(name: string): FuncType {
     const t = this.types[name];
     if (!t) throw new Error(`no helper ${name}`);

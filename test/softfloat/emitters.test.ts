@@ -402,6 +402,7 @@ describe.skipIf(!hasHost)("emitters equal the host CPU (needs cc and x86-64)", (
           if (i === undefined) indices.set(name, (i = builder.importFunc("core", name, helpers.type(name))));
           return i;
         },
+        wide: () => false,
       };
       const insns: Insn[] = [];
       const codes = list.map((text, i) => {

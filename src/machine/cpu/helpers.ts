@@ -16,4 +16,11 @@ export const coreHelpers: Record<string, FuncType> = {
   rdtsc: { params: [], results: ["i64"] },
 };
 
+/**
+ * Of these the core exports `…Wide` too, with a v128 for its result or none: generated code calls that. For each signature that a module imports
+ * V8 makes a wrapper in case the import is a function of JavaScript, by its optimizing compiler and while the guest waits, which is a third of what a
+ * module of a few regions costs (V8 11, AddImportWrapperUnits). No such wrapper can exist where the signature has a v128.
+ */
+export const wideHelpers: ReadonlySet<string> = new Set([...Object.keys(coreHelpers), ...Object.keys(intHelpers)]);
+
 export const helperTypes: Record<string, FuncType> = { ...coreHelpers, ...intHelpers, ...fpHelpers };

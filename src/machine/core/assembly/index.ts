@@ -19,3 +19,4 @@ export {
   x87Fxsave, x87Fxrstor, fxsaveTo, fxrstorFrom,
 } from "./fxsave";
 export { formOf, formPlace, entryBit } from "./decode";
+export * from "./wide";

@@ -59,7 +59,7 @@ describe("handlers", () => {
     const sem = (hex: string): InterpreterSem =>
       new InterpreterSem(
         cpu.mode,
-        { index: () => 0, type: () => ({ params: [], results: [] }) },
+        { index: () => 0, type: () => ({ params: [], results: [] }), wide: () => false },
         insnOf(hex),
         false,
         CC_UNKNOWN,

@@ -5,6 +5,7 @@
  */
 import { MODE_BITS_MASK, MODE_CPL_SHIFT, MODE_FLAT, MODE_NO_FPU, MODE_SPACE, MODE_SS32 } from "../../layout.js";
 import { ModuleBuilder, type FuncType } from "../../wasm/encoder.js";
+import { wideHelpers } from "../helpers.js";
 import { K, type Insn } from "../insn.js";
 import type { Helpers } from "../sem/base.js";
 import type { OpDef, OpTable } from "../sem/context.js";
@@ -259,7 +260,10 @@ export class PendingModule implements Helpers {
   index(name: string): number {
     let i = this.indices.get(name);
     if (i === undefined) {
-      i = this.builder.importFunc("core", name, this.type(name));
+      const type = this.type(name);
+      i = this.wide(name)
+        ? this.builder.importFunc("core", `${name}Wide`, { params: type.params, results: ["v128"] })
+        : this.builder.importFunc("core", name, type);
       this.indices.set(name, i);
     }
     return i;
@@ -268,5 +272,8 @@ export class PendingModule implements Helpers {
     const t = this.host.helperTypes[name];
     if (t === undefined) throw new Error(`no helper ${name}`);
     return t;
+  }
+  wide(name: string): boolean {
+    return wideHelpers.has(name);
   }
 }

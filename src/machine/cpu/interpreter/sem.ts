@@ -31,7 +31,7 @@ import {
   ST_NEXT,
   XMM,
 } from "../../layout.js";
-import { c32, c64, call, i32, i64, local, select, v, type Expr } from "../../wasm/expr.js";
+import { c32, c64, i32, i64, local, select, v, type Expr } from "../../wasm/expr.js";
 import { Code } from "../../wasm/encoder.js";
 import { K, type Insn, type Operand } from "../insn.js";
 import type { Rmw } from "../sem/context.js";
@@ -254,7 +254,7 @@ export class InterpreterSem extends BaseSem {
   }
   /** No helper sets flags (those that have some to give return an image): what is known about them stays known. */
   stateHelper(name: string, args: readonly Expr[], _regs: readonly number[]): void {
-    this.code.if(call(this.helpers.index(name), "i32", args), false);
+    this.code.if(this.call(name, args), false);
     this.leaveAt();
     this.code.end();
     this.afterSlowStore();

@@ -32,6 +32,8 @@ import type { Rmw, Sem, Var } from "./context.js";
 export interface Helpers {
   index(name: string): number;
   type(name: string): FuncType;
+  /** The function at `index` has its result, or none, in the low part of a v128 (helpers.ts). */
+  wide(name: string): boolean;
 }
 
 /** Static or dynamic state of the lazy flags: a known operation, or −1 where only the run knows. */
@@ -155,11 +157,20 @@ export abstract class BaseSem implements Sem {
     this.code.end();
   }
   helper(name: string, args: readonly Expr[]): Expr {
-    const type = this.helpers.type(name);
-    return this.let(call(this.helpers.index(name), type.results[0] as ValType, args));
+    return this.let(this.call(name, args));
   }
   helperVoid(name: string, args: readonly Expr[]): void {
-    this.code.callVoid(this.helpers.index(name), args);
+    const index = this.helpers.index(name);
+    if (this.helpers.wide(name)) this.code.drop(call(index, "v128", args));
+    else this.code.callVoid(index, args);
+  }
+  /** A call of a helper with a result, not evaluated yet. */
+  protected call(name: string, args: readonly Expr[]): Expr {
+    const index = this.helpers.index(name);
+    const t = this.helpers.type(name).results[0] as ValType;
+    if (!this.helpers.wide(name)) return call(index, t, args);
+    const e = call(index, "v128", args);
+    return t === "i64" ? v.i64x2_extract(e, 0) : v.i32x4_extract(e, 0);
   }
   checkStatus(status: Expr): void {
     this.code.if(status, false);
@@ -251,7 +262,7 @@ export abstract class BaseSem implements Sem {
     this.code.if(this.tlbHit(addr, index, size, base), true);
     this.code.setLocal(host, i32.add(i32.wrap(addr), i32.load(index, base + 8)));
     this.code.else();
-    this.code.setLocal(host, call(this.helpers.index("translateR"), "i32", [addr, c32(size)]));
+    this.code.setLocal(host, this.call("translateR", [addr, c32(size)]));
     this.code.if(i32.eqz(local(host, "i32")), false);
     this.leaveAt();
     this.code.end();
@@ -267,7 +278,7 @@ export abstract class BaseSem implements Sem {
     this.code.store(size, i32.add(i32.wrap(addr), i32.load(index, base + 8)), value);
     this.code.else();
     const host = this.code.newLocal("i32");
-    this.code.setLocal(host, call(this.helpers.index(this.translateW), "i32", [addr, c32(size)]));
+    this.code.setLocal(host, this.call(this.translateW, [addr, c32(size)]));
     this.code.if(i32.eqz(local(host, "i32")), false);
     this.leaveAt();
     this.code.end();
@@ -287,7 +298,7 @@ export abstract class BaseSem implements Sem {
     this.code.if(this.tlbHit(addr, index, size, base), true);
     this.code.setLocal(host, i32.add(i32.wrap(addr), i32.load(index, base + 8)));
     this.code.else();
-    this.code.setLocal(host, call(this.helpers.index(this.translateW), "i32", [addr, c32(size)]));
+    this.code.setLocal(host, this.call(this.translateW, [addr, c32(size)]));
     this.code.if(i32.eqz(h), false);
     this.leaveAt();
     this.code.end();
@@ -399,13 +410,13 @@ export abstract class BaseSem implements Sem {
   }
   flagsImage(): Expr {
     const s = this.cc();
-    if (s.op < 0) return this.let(call(this.helpers.index("ccFlags"), "i32", [s.dynamicOp, s.a, s.b, s.r]));
+    if (s.op < 0) return this.let(this.call("ccFlags", [s.dynamicOp, s.a, s.b, s.r]));
     if (s.op >> 2 === CC.FLAGS) return this.let(i32.and(i32.wrap(s.a), c32(CF | PF | AF | ZF | SF | OF)));
-    return this.let(call(this.helpers.index("ccFlags"), "i32", [c32(s.op), s.a, s.b, s.r]));
+    return this.let(this.call("ccFlags", [c32(s.op), s.a, s.b, s.r]));
   }
   cond(cc: number): Expr {
     const s = this.cc();
-    if (s.op < 0) return this.let(call(this.helpers.index("ccCond"), "i32", [s.dynamicOp, s.a, s.b, s.r, c32(cc)]));
+    if (s.op < 0) return this.let(this.call("ccCond", [s.dynamicOp, s.a, s.b, s.r, c32(cc)]));
     return this.let(condExpr(s, cc));
   }
   cf(): Expr {

@@ -23,7 +23,7 @@ import {
   TLB_ENTRIES,
   XMM,
 } from "../../layout.js";
-import { c32, c64, c64n, call, i32, i64, local, N, select, STORE, v, type Expr } from "../../wasm/expr.js";
+import { c32, c64, c64n, i32, i64, local, N, select, STORE, v, type Expr } from "../../wasm/expr.js";
 import type { Code } from "../../wasm/encoder.js";
 import type { Va } from "../api.js";
 import { CC } from "../flags.js";
@@ -453,7 +453,7 @@ export class TranslatorSem extends BaseSem {
   }
   override stateHelper(name: string, args: readonly Expr[], regs: readonly number[]): void {
     for (const n of regs) this.code.store(8, c32(0), this.gpr(n), GPR + n * 8);
-    const status = this.let(call(this.helpers.index(name), "i32", args));
+    const status = this.let(this.call(name, args));
     for (const n of regs) this.setGpr(n, i64.load(c32(0), GPR + n * 8));
     this.checkStatus(status);
     this.helperStored();
@@ -562,10 +562,16 @@ export class TranslatorSem extends BaseSem {
     const { code } = this;
     const o = code.out;
     code.expr(addr);
-    o.u8(0x41); // i32.const; call; local.tee; i32.eqz
+    const name = write ? this.translateW : "translateR";
+    o.u8(0x41); // i32.const; call; i32x4.extract_lane 0; local.tee; i32.eqz
     o.u8(size);
     o.u8(0x10);
-    o.u32(this.helpers.index(write ? this.translateW : "translateR"));
+    o.u32(this.helpers.index(name));
+    if (this.helpers.wide(name)) {
+      o.u8(0xfd);
+      o.u8(27);
+      o.u8(0);
+    }
     o.u8(0x22);
     o.u32(host);
     o.u8(0x45);
@@ -722,7 +728,7 @@ export class TranslatorSem extends BaseSem {
     const index = this.let(i32.and(i32.wrap(i64.shr_u(addr, c64(8))), c32((TLB_ENTRIES - 1) << 4)));
     const last = size === 1 ? addr : i64.add(addr, c64(size - 1));
     this.code.if(i64.ne(i64.and(last, c64(-4096)), i64.load(index, array)), false);
-    this.code.drop(call(this.helpers.index(write ? this.translateW : "translateR"), "i32", [addr, c32(size)]));
+    this.code.drop(this.call(write ? this.translateW : "translateR", [addr, c32(size)]));
     this.leaveAt();
     this.code.end();
     return i32.add(i32.wrap(addr), i32.load(index, array + 8));
@@ -979,7 +985,7 @@ export class TranslatorSem extends BaseSem {
     code.setLocal(l, i32.and(zf ? i32.shr_u(i32.wrap(s.a), c32(6)) : i32.wrap(s.a), c32(1)));
     if (!zf) {
       code.if(i32.ne(kind, c32(CC.FLAGS)), false);
-      code.setLocal(l, call(this.helpers.index("ccCond"), "i32", [s.dynamicOp, s.a, s.b, s.r, c32(2)]));
+      code.setLocal(l, this.call("ccCond", [s.dynamicOp, s.a, s.b, s.r, c32(2)]));
       code.end();
     }
     code.end();
@@ -990,7 +996,7 @@ export class TranslatorSem extends BaseSem {
     if (this.merging) return c32(0);
     const s = this.cc();
     if (s.op >= 0 && s.op >> 2 === CC.FLAGS) return super.flagsImage();
-    const e = call(this.helpers.index("ccFlags"), "i32", [s.op < 0 ? s.dynamicOp : c32(s.op), s.a, s.b, s.r]);
+    const e = this.call("ccFlags", [s.op < 0 ? s.dynamicOp : c32(s.op), s.a, s.b, s.r]);
     // The call is pure: where the flags are known it may stay in a description and be made only where that is used.
     return s.op >= 0 ? e : this.let(e);
   }

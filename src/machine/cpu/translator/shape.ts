@@ -277,7 +277,11 @@ export class Shapes {
     types: Helpers,
   ) {
     // Indices are of no interest here, and asking for one may add an import.
-    this.recorder = new Recorder(new CodeBuffer(NO_TYPE), mode, { index: () => 0, type: (n) => types.type(n) });
+    this.recorder = new Recorder(new CodeBuffer(NO_TYPE), mode, {
+      index: () => 0,
+      type: (n) => types.type(n),
+      wide: () => false,
+    });
   }
 
   /** The shape, or undefined for an operation that the table does not have. */
