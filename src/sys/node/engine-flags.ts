@@ -20,6 +20,9 @@ export function engineFlags(): void {
   if (Number(process.versions.node.split(".")[0]) < HINTS_BY_DEFAULT) {
     setFlagsFromString("--experimental-wasm-branch-hinting");
   }
+  // A function is validated when it is first compiled: before that V8 would share it out among its threads and wait for them, which are
+  // less urgent than the guest and have other work.
+  setFlagsFromString("--wasm-lazy-validation");
   yieldToGuest();
   engineFromEnvironment();
 }
