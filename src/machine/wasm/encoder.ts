@@ -86,11 +86,9 @@ export class Bytes {
       this.u8(b | 0x80);
     }
   }
-  f64(value: number): void {
-    this.bytes(new Uint8Array(new Float64Array([value]).buffer));
-  }
-  f32(value: number): void {
-    this.bytes(new Uint8Array(new Float32Array([value]).buffer));
+  /** 32 bits, lowest byte first. */
+  word(bits: number): void {
+    for (let i = 0; i < 32; i += 8) this.u8((bits >>> i) & 0xff);
   }
   name(s: string): void {
     const b = new Uint8Array(s.length);
@@ -193,11 +191,12 @@ export class Code {
         break;
       case N.F64:
         o.u8(0x44);
-        o.f64(e.lo);
+        o.word(e.lo);
+        o.word(e.hi);
         break;
       case N.F32:
         o.u8(0x43);
-        o.f32(e.lo);
+        o.word(e.lo);
         break;
       case N.LANE:
         this.op(e.code);

@@ -30,16 +30,32 @@ export interface Expr {
   /** Opcode (prefix bytes in the high part: 0xfd00xx for SIMD, 0xfc00xx for saturating), local or global index, function index. */
   readonly code: number;
   readonly args: readonly Expr[];
-  /** i32 value, i64 low half, memory offset, lane. */
+  /** i32 value, i64 and f64 low half, f32 bits, memory offset, lane. */
   readonly lo: number;
-  /** i64 high half, alignment log2. */
+  /** i64 and f64 high half, alignment log2. */
   readonly hi: number;
-  readonly bytes?: Uint8Array;
+  readonly bytes: Uint8Array | undefined;
 }
 
 const NONE: readonly Expr[] = [];
-function node(n: number, t: ValType, code: number, args: readonly Expr[], lo: number, hi: number): Expr {
-  return { n, t, code, args, lo, hi };
+/**
+ * Every node is made here, with small integers only: V8 then has one hidden class for all of them. With more, the first translations of
+ * a process, which run before anything is optimised, spend a tenth of their time on looking members up.
+ */
+function node(
+  n: number,
+  t: ValType,
+  code: number,
+  args: readonly Expr[],
+  lo: number,
+  hi: number,
+  bytes?: Uint8Array,
+): Expr {
+  return { n, t, code, args, lo, hi, bytes };
+}
+/** The same with other operands. */
+export function withArgs(e: Expr, args: readonly Expr[]): Expr {
+  return node(e.n, e.t, e.code, args, e.lo, e.hi, e.bytes);
 }
 
 export function c32(v: number): Expr {
@@ -57,10 +73,12 @@ export function c64b(v: bigint): Expr {
   return c64(Number(BigInt.asIntN(32, v)), Number(BigInt.asIntN(32, v >> 32n)));
 }
 export function cf64(v: number): Expr {
-  return node(N.F64, "f64", 0, NONE, v, 0);
+  const [lo, hi] = new Int32Array(new Float64Array([v]).buffer);
+  return node(N.F64, "f64", 0, NONE, lo as number, hi as number);
 }
 export function cf32(v: number): Expr {
-  return node(N.F32, "f32", 0, NONE, v, 0);
+  const [bits] = new Int32Array(new Float32Array([v]).buffer);
+  return node(N.F32, "f32", 0, NONE, bits as number, 0);
 }
 export function local(index: number, t: ValType): Expr {
   return node(N.LOCAL, t, index, NONE, 0, 0);
@@ -70,11 +88,11 @@ export function global(index: number, t: ValType): Expr {
 }
 /** A 128-bit constant from 16 bytes. */
 export function c128(bytes: Uint8Array): Expr {
-  return { n: N.V128, t: "v128", code: 0, args: NONE, lo: 0, hi: 0, bytes };
+  return node(N.V128, "v128", 0, NONE, 0, 0, bytes);
 }
 /** i8x16.shuffle with a constant pattern of 16 lane numbers (0–31). */
 export function shuffle(a: Expr, b: Expr, lanes: Uint8Array): Expr {
-  return { n: N.SHUFFLE, t: "v128", code: 0, args: [a, b], lo: 0, hi: 0, bytes: lanes };
+  return node(N.SHUFFLE, "v128", 0, [a, b], 0, 0, lanes);
 }
 export function select(cond: Expr, ifTrue: Expr, ifFalse: Expr): Expr {
   return node(N.SELECT, ifTrue.t, 0, [ifTrue, ifFalse, cond], 0, 0);

@@ -3,7 +3,7 @@
  * block's start, so that what paths agree on need not be carried: the operation, and operands that are still in a guest register or
  * constant (`cmp rax, rdx; jne loop` leaves flags that can be made again from rax and rdx).
  */
-import { c32, c64, i32, i64, local, N, type Expr } from "../../wasm/expr.js";
+import { c32, c64, i32, i64, local, N, withArgs, type Expr } from "../../wasm/expr.js";
 import { CC } from "../flags.js";
 import { K, type Insn } from "../insn.js";
 import { END, type Block } from "./grow.js";
@@ -145,7 +145,7 @@ function instantiate(e: Expr | undefined, insn: Insn, gone: number, unclear: num
     if (!y) return undefined;
     args.push(y);
   }
-  return { ...e, args };
+  return withArgs(e, args);
 }
 
 /** Cut a 64-bit sum or difference to the operation's size. */

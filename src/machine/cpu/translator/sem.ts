@@ -23,7 +23,7 @@ import {
   TLB_ENTRIES,
   XMM,
 } from "../../layout.js";
-import { c32, c64, c64n, i32, i64, local, N, select, STORE, v, type Expr } from "../../wasm/expr.js";
+import { c32, c64, c64n, i32, i64, local, N, select, STORE, v, withArgs, type Expr } from "../../wasm/expr.js";
 import type { Code } from "../../wasm/encoder.js";
 import type { Va } from "../api.js";
 import { CC } from "../flags.js";
@@ -875,7 +875,7 @@ export class TranslatorSem extends BaseSem {
         }
         return local(l, "i64");
       }
-      return e.args.length === 0 ? e : { ...e, args: e.args.map(copy) };
+      return e.args.length === 0 ? e : withArgs(e, e.args.map(copy));
     };
     const one = (e: Expr | undefined): Expr | undefined => (e ? copy(e) : undefined);
     const a = one(s.a);
@@ -1137,7 +1137,12 @@ function maskSize(e: Expr): number {
 /** Without the masks inside a sum or difference of which only `size` bytes are used. */
 function uncut(e: Expr, size: number): Expr {
   if (maskSize(e) >= size) return uncut(e.args[0] as Expr, size);
-  if (e.n === N.OP && (e.code === 0x7c || e.code === 0x7d)) return { ...e, args: e.args.map((x) => uncut(x, size)) };
+  if (e.n === N.OP && (e.code === 0x7c || e.code === 0x7d)) {
+    return withArgs(
+      e,
+      e.args.map((x) => uncut(x, size)),
+    );
+  }
   return e;
 }
 

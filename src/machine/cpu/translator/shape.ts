@@ -5,7 +5,7 @@
  */
 import type { Code } from "../../wasm/encoder.js";
 import { Code as CodeBuffer } from "../../wasm/encoder.js";
-import { c32, c64, isConst, local, N, type Expr, type ValType } from "../../wasm/expr.js";
+import { c32, c64, isConst, local, N, withArgs, type Expr, type ValType } from "../../wasm/expr.js";
 import { K, type Insn } from "../insn.js";
 import { BaseSem, type CcState, type Helpers } from "../sem/base.js";
 import type { OpDef, OpTable, Rmw, Var } from "../sem/context.js";
@@ -243,7 +243,7 @@ class Recorder extends BaseSem {
       if (!y) return undefined;
       args.push(y);
     }
-    return { ...e, args };
+    return withArgs(e, args);
   }
   protected override memSegBase(): Expr {
     return any("i64");
