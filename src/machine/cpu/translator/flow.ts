@@ -21,9 +21,9 @@ export const FIRST_GPR = 1;
 /** Flags at a join. A missing component is in its local (A, B, R) if the operation needs it. */
 export interface Flags {
   op: number;
-  a?: Expr | undefined;
-  b?: Expr | undefined;
-  r?: Expr | undefined;
+  a: Expr | undefined;
+  b: Expr | undefined;
+  r: Expr | undefined;
 }
 
 /** Which components an operation needs; R of sums and differences follows from the others. */
@@ -197,7 +197,7 @@ export function same(x: Expr | undefined, y: Expr | undefined): boolean {
   return true;
 }
 
-const none = (op: number): Flags => ({ op });
+const none = (op: number): Flags => ({ op, a: undefined, b: undefined, r: undefined });
 
 /** The flags that a block leaves, or undefined where it leaves what it finds; and the registers it writes after that. */
 function leaves(b: Block): { flags: Flags | undefined; written: number } {
@@ -293,7 +293,7 @@ export function flagFlow(
     if (b.op === DYNAMIC) return b;
     if (f.op === UNSEEN || f.op !== b.op) return either(i) ? b : none(DYNAMIC);
     if (entry[i] === 1) return b;
-    const m = { ...b };
+    const m: Flags = { op: b.op, a: b.a, b: b.b, r: b.r };
     meet(m, f);
     return m;
   };

@@ -57,21 +57,21 @@ const DEAD = -4;
 export interface FlagState {
   /** A flag operation, DYNAMIC, IN_MEMORY or DEAD. */
   readonly op: number;
-  readonly a?: Expr | undefined;
-  readonly b?: Expr | undefined;
-  readonly r?: Expr | undefined;
+  readonly a: Expr | undefined;
+  readonly b: Expr | undefined;
+  readonly r: Expr | undefined;
   /** Guest registers that the components read (bit n). */
   readonly registers: number;
   /** The same made of guest registers and constants as far as these still have it: better on cold paths, as it keeps nothing alive. */
-  readonly cold?: Flags | undefined;
-  readonly coldRegisters?: number;
+  readonly cold: Flags | undefined;
+  readonly coldRegisters: number;
   /**
    * At an entry that is also reached inside the region: this description holds unless nothing has run yet since the region was entered.
    * That is so if the budget, with these instructions given back, is still what the state block has.
    */
-  readonly since?: number | undefined;
+  readonly since: number | undefined;
   /** Where exits with this description write it out. */
-  readonly spill?: Spill | undefined;
+  readonly spill: Spill | undefined;
   /** Locals that this block took for it. */
   readonly owned: readonly number[];
 }
@@ -97,9 +97,34 @@ export type Leave =
   /** Already left. */
   | { readonly kind: "gone" };
 
-const MEMORY_STATE: FlagState = { op: IN_MEMORY, registers: 0, owned: [] };
-const DEAD_STATE: FlagState = { op: DEAD, registers: 0, owned: [] };
-const DYNAMIC_STATE: FlagState = { op: DYNAMIC, registers: 0, owned: [] };
+/** A new description; each is an object of the same members, since they are looked up all the time. */
+function flagState(
+  op: number,
+  a: Expr | undefined,
+  b: Expr | undefined,
+  r: Expr | undefined,
+  registers: number,
+  cold: Flags | undefined,
+  since: number | undefined,
+): FlagState {
+  const coldRegisters = cold ? registersIn(cold.a) | registersIn(cold.b) | registersIn(cold.r) : 0;
+  return { op, a, b, r, registers, cold, coldRegisters, since, spill: undefined, owned: NO_LOCALS };
+}
+/** The same, apart from these. */
+function changed(
+  s: FlagState,
+  since: number | undefined,
+  spill: Spill | undefined,
+  owned: readonly number[],
+): FlagState {
+  const { op, a, b, r, registers, cold, coldRegisters } = s;
+  return { op, a, b, r, registers, cold, coldRegisters, since, spill, owned };
+}
+const NO_LOCALS: readonly number[] = [];
+const plainState = (op: number): FlagState => flagState(op, undefined, undefined, undefined, 0, undefined, undefined);
+const MEMORY_STATE = plainState(IN_MEMORY);
+const DEAD_STATE = plainState(DEAD);
+const DYNAMIC_STATE = plainState(DYNAMIC);
 /** Load opcodes by size. */
 const LOADS: Record<number, number> = { 1: 0x2d, 2: 0x2f, 4: 0x28, 8: 0x29, 16: 0xfd0000 };
 /** A site counts instructions in its low bits: blocks are shorter than this (grow.ts, MAX_BLOCK). */
@@ -197,7 +222,7 @@ export class TranslatorSem extends BaseSem {
     else if ((state.registers !== 0 || state.cold) && (shape.writesOperands | shape.writesFixed) !== 0) {
       const written = writes(insn, shape);
       if ((state.registers & written) !== 0) this.rescue(state.registers & written);
-      if (state.cold && ((state.coldRegisters ?? 0) & written) !== 0) this.coolOff(written);
+      if (state.cold && (state.coldRegisters & written) !== 0) this.coolOff(written);
     }
     this.shape = shape;
     this.baseDepth = this.code.depth;
@@ -755,7 +780,7 @@ export class TranslatorSem extends BaseSem {
       if (a && b && op >> 2 === CC.SUB) r = cut(op, i64.sub(a, b));
       const registers = registersIn(a) | registersIn(b) | registersIn(r);
       for (let i = 0; i < 16; i++) if ((registers & (1 << i)) !== 0) this.gprUsed[i] = 1;
-      this.state = { op, a, b, r, registers, since: count, owned: [] };
+      this.state = flagState(op, a, b, r, registers, undefined, count);
       this.openSpill();
     }
   }
@@ -773,7 +798,7 @@ export class TranslatorSem extends BaseSem {
     this.baseDepth += 2;
     const spill: Spill = { next, label, state: this.state, used: false, cold: undefined };
     this.spills.push(spill);
-    this.state = { ...this.state, spill };
+    this.state = changed(this.state, this.state.since, spill, this.state.owned);
   }
   /** @param reachable control goes on after them */
   closeSpills(base: number, reachable: boolean): void {
@@ -783,7 +808,7 @@ export class TranslatorSem extends BaseSem {
       if (spill.used && reachable) code.br(spill.next);
       code.end();
       if (spill.used) {
-        this.spillFlags({ ...spill.state, since: undefined }, spill.cold);
+        this.spillFlags(changed(spill.state, undefined, undefined, NO_LOCALS), spill.cold);
         code.br(this.exitSiteLabel);
       }
       code.end();
@@ -792,7 +817,7 @@ export class TranslatorSem extends BaseSem {
   }
   /** Start a block that only one other leads to, with its flags. */
   enterInherited(flags: FlagState, count: number): void {
-    this.state = flags.since === undefined ? flags : { ...flags, since: flags.since + count };
+    this.state = flags.since === undefined ? flags : changed(flags, flags.since + count, flags.spill, flags.owned);
   }
   enterFromMemory(): void {
     this.state = MEMORY_STATE;
@@ -844,7 +869,7 @@ export class TranslatorSem extends BaseSem {
     const s = this.state;
     const { since } = s;
     if (s.op === DYNAMIC) return;
-    this.state = { ...s, since: undefined };
+    this.state = changed(s, undefined, s.spill, s.owned);
     this.join(true, 0);
     if (since !== undefined) this.code.setLocal(this.flagOp, select(this.untouched(since), c32(-1), c32(s.op)));
     this.replaceState(DYNAMIC_STATE, []);
@@ -854,11 +879,9 @@ export class TranslatorSem extends BaseSem {
     const f = this.state.cold as Flags;
     const kept = (e: Expr | undefined): Expr | undefined => (e && (registersIn(e) & written) === 0 ? e : undefined);
     const cold: Flags = { op: f.op, a: kept(f.a), b: kept(f.b), r: kept(f.r) };
-    this.state = {
-      ...this.state,
-      cold: cold.a || cold.b || cold.r ? cold : undefined,
-      coldRegisters: registersIn(cold.a) | registersIn(cold.b) | registersIn(cold.r),
-    };
+    const { op, a, b, r, registers, since, spill, owned } = this.state;
+    const cooler = flagState(op, a, b, r, registers, cold.a || cold.b || cold.r ? cold : undefined, since);
+    this.state = changed(cooler, since, spill, owned);
   }
   /** The instruction changes registers that the description reads: keep their values. */
   private rescue(lost: number): void {
@@ -881,7 +904,8 @@ export class TranslatorSem extends BaseSem {
     const a = one(s.a);
     const b = one(s.b);
     const r = one(s.r);
-    this.state = { ...s, a, b, r, registers: s.registers & ~lost, owned: [...s.owned, ...copies.values()] };
+    const saved = flagState(s.op, a, b, r, s.registers & ~lost, s.cold, s.since);
+    this.state = changed(saved, s.since, s.spill, [...s.owned, ...copies.values()]);
     this.openSpill();
   }
   /** Write the flags to the state block, on the way out. */
@@ -1011,21 +1035,8 @@ export class TranslatorSem extends BaseSem {
     const kb = this.keep(b, used);
     const kr = this.keep(r, used);
     const cold = this.shape && symbolicFlags(this.insn, this.shape);
-    this.replaceState(
-      cold && (cold.a || cold.b || cold.r)
-        ? {
-            op,
-            a: ka,
-            b: kb,
-            r: kr,
-            registers: 0,
-            cold,
-            coldRegisters: registersIn(cold.a) | registersIn(cold.b) | registersIn(cold.r),
-            owned: [],
-          }
-        : { op, a: ka, b: kb, r: kr, registers: 0, owned: [] },
-      used,
-    );
+    const known = cold && (cold.a || cold.b || cold.r) ? cold : undefined;
+    this.replaceState(flagState(op, ka, kb, kr, 0, known, undefined), used);
     this.openSpill();
   }
   protected override setCcIf(
@@ -1090,11 +1101,11 @@ export class TranslatorSem extends BaseSem {
         if (!owned.includes(l)) owned.push(l);
       }
     }
-    this.state = { ...s, owned };
+    this.state = changed(s, s.since, s.spill, owned);
   }
   /** The description as a block that only this one leads to may use it. */
   inherited(): FlagState {
-    return { ...this.state, owned: [] };
+    return changed(this.state, this.state.since, this.state.spill, NO_LOCALS);
   }
   setState(s: FlagState): void {
     this.state = s;
