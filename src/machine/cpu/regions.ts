@@ -93,7 +93,7 @@ class LiveRegion implements CodeUnit {
   readonly va: Va;
   /** It calls functions that are not in it. */
   readonly calls: boolean;
-  /** It was made with all that it calls, or it was tried. */
+  /** From its beginning it was made with all that it calls, or that was tried. */
   again = false;
   constructor(
     private readonly owner: RegionCompiler,
@@ -104,6 +104,8 @@ class LiveRegion implements CodeUnit {
     readonly movable: boolean,
     readonly mode: number,
     readonly maddr: number,
+    /** It is made with all that it calls. */
+    readonly whole: boolean,
   ) {
     this.ranges = region.ranges;
     this.va = region.entries[0] as Va;
@@ -255,6 +257,8 @@ export class RegionCompiler {
     }
     hot.sort((a, b) => a.va - b.va);
     const { mode: present } = this.cpu;
+    // What is made again now: its other entries were counted before.
+    const redone = new Set<LiveRegion>();
     for (const { va, block, again } of hot) {
       const maddr = u32[(block + BLOCK_MADDR) >>> 2] as number;
       const mode = u32[(block + BLOCK_MODE) >>> 2] as number;
@@ -266,17 +270,26 @@ export class RegionCompiler {
         continue;
       }
       if (again) {
-        // From its beginning: it may have been entered in its middle.
         const old = this.bySlot.get(u32[(block + BLOCK_REGION) >>> 2] as number);
-        if (old === undefined || old.again || old.mode !== mode || !old.calls) continue;
+        if (old === undefined || old.whole || old.mode !== mode || !old.calls) continue;
+        // From its beginning: it may have been entered in its middle. What is still entered often there although that was done is made from there: it is
+        // in a loop of which the other cannot be entered, where the budget ran out or a call came back.
+        const { again: behind } = old;
+        if (redone.has(old)) continue;
+        redone.add(old);
         old.again = true;
-        const start = old.va + va - this.word64(block + BLOCK_VA);
-        if (this.cpu.codeAddr(start) !== old.maddr) continue;
-        const whole = this.whole.get(this.key(old.maddr, mode));
+        const delta = va - this.word64(block + BLOCK_VA);
+        const start = behind ? va : old.va + delta;
+        const at = behind ? maddr : old.maddr;
+        if (this.cpu.codeAddr(start) !== at) continue;
+        // All are counted anew.
+        for (const e of old.entries) this.forgetAt(e.va + delta);
+        const whole = this.whole.get(this.key(at, mode));
         if (whole !== undefined && this.isMapped(whole, start - whole.va)) {
           this.enter(whole, start - whole.va);
           continue;
         }
+        if (whole !== undefined && behind) continue;
         const m = this.translate(module, start, mode, true);
         if (typeof m === "string") continue;
         this.stats.again++;
@@ -392,8 +405,8 @@ export class RegionCompiler {
       movable,
       mode,
       this.cpu.codeAddr(region.entries[0] as Va),
+      again,
     );
-    live.again = again;
     this.bySlot.set(slot, live);
     if (again) this.whole.set(this.key(live.maddr, mode), live);
     this.enter(live, 0);

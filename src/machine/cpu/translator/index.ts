@@ -39,6 +39,8 @@ import type { CodeSource, Region, TranslateOptions } from "./types.js";
 export type { CodeRange, CodeSource, Region, TranslateOptions } from "./types.js";
 
 const REGION_TYPE = { params: ["i32"], results: ["i32"] } as const;
+/** An entry's number is a byte in links. */
+const ENTRIES_MAX = 256;
 /** Candidates of an indirect branch that are compared one by one; more are searched. */
 const CHAIN = 4;
 
@@ -66,7 +68,7 @@ export function translateRegion(
   const code = new RegionWriter(graph, s, flow, helpers, mode, opts).write();
   return {
     code,
-    entries: s.targets.slice(0, s.entries).map((t) => (graph.blocks[t - 1] as Block).va),
+    entries: s.targets.slice(0, ENTRIES_MAX).map((t) => (graph.blocks[t - 1] as Block).va),
     ranges: ranges(src, graph.blocks),
     instructions: graph.instructions,
     blocks: graph.blocks.length,

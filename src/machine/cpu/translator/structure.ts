@@ -8,9 +8,8 @@
 import type { Block } from "./grow.js";
 
 export interface Structure {
-  /** Nodes that the dispatch can reach, entries first. */
+  /** Nodes that the dispatch can reach: all of them are entries. */
   readonly targets: readonly number[];
-  readonly entries: number;
   readonly rpo: Int32Array;
   /** Children in the dominator tree, in reverse postorder. */
   readonly kids: readonly (readonly number[])[];
@@ -202,7 +201,6 @@ export function structure(blocks: readonly Block[], wanted: readonly number[]): 
       mark(x);
     }
   }
-  const entries = targets.length;
 
   let o: Order;
   let dominates: (a: number, b: number) => boolean;
@@ -240,5 +238,5 @@ export function structure(blocks: readonly Block[], wanted: readonly number[]): 
     const x = o.order[k] as number;
     (kids[o.idom[x] as number] as number[]).push(x);
   }
-  return { targets, entries, rpo: o.rpo, kids, idom: o.idom, isLoop, isMerge, dispatchLoops, dominates };
+  return { targets, rpo: o.rpo, kids, idom: o.idom, isLoop, isMerge, dispatchLoops, dominates };
 }

@@ -239,6 +239,34 @@ describe("regions", () => {
       expect(m.reg(RAX)).toBe(20n + 5n + edi);
     }
   });
+
+  it("can be entered again where the budget ran out in a loop with two entries", () => {
+    // test edi,edi; jz B; A: add rax,1; B: add rax,2; dec rcx; jnz A
+    const a = new Asm()
+      .hex("85ff")
+      .jcc(4, "B")
+      .label("A")
+      .hex("4883c001")
+      .label("B")
+      .hex("4883c002 48ffc9")
+      .jcc(5, "A");
+    a.ret();
+    for (const edi of [0n, 1n]) {
+      const m = machine(a.done());
+      m.setReg(7, edi);
+      m.setReg(RCX, 10n);
+      const r = region(m, CODE);
+      let runs = 0;
+      for (; m.rip !== STOP; runs++) {
+        const entry = r.region.entries.indexOf(m.rip);
+        expect(entry).toBeGreaterThanOrEqual(0);
+        m.budget = 1;
+        r.run(entry);
+      }
+      expect(runs).toBe(10);
+      expect(m.reg(RAX)).toBe(29n + edi);
+    }
+  });
 });
 
 /** A program of random instructions, branches and short loops, calls and memory accesses. */
