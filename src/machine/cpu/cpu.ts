@@ -146,7 +146,7 @@ interface Core {
   lastCodeMaddr(): number;
   engineCount(what: number): number;
   blockHash(maddr: number, mode: number): number;
-  formOf(at: number, limit: number): number;
+  formOf(at: number, limit: number, mode: number, known: number): number;
   formPlace(mode: number, known: number, flags: number): number;
   entryBit(maddr: number, mode: number): number;
   hashFrame(frame: number): number;

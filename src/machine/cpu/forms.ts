@@ -27,7 +27,7 @@ import type { Insn } from "./insn.js";
 import type { Handler } from "./interpreter/handlers.js";
 
 export interface FormsCore {
-  formOf(at: number, limit: number): number;
+  formOf(at: number, limit: number, mode: number, known: number): number;
   formPlace(mode: number, known: number, flags: number): number;
 }
 
@@ -169,7 +169,7 @@ export class Forms {
   learn(at: number, insn: Insn, handler: Handler, mode: number, known: number): void {
     const { op } = handler;
     if (insn.bits !== 64 || op.indirect || op.clock || insn.op === "ud" || insn.op === "gp") return;
-    const form = this.core.formOf(at, (at & ~4095) + 4096) >>> 0;
+    const form = this.core.formOf(at, (at & ~4095) + 4096, mode, known) >>> 0;
     if (form === 0) return;
     const { u32 } = this.mem;
     const modrm = u32[FORM_MODRM >>> 2] as number;

@@ -158,9 +158,14 @@ function detailed(mode: u32, flags: u32, known: i32, imm: u32): u32 {
   return mode | ((flags & FORM_READS) != 0 ? <u32>(known + 2) << 10 : 0) | ((flags & FORM_STATIC) != 0 ? (imm + 1) << 18 : 0);
 }
 
-/** For the host side: the form of the instruction at `at`, its ModRM byte at FORM_MODRM; 0 = it has none. */
-export function formOf(at: u32, limit: u32): u32 {
+/** For the host side: the form of the instruction at `at`, its ModRM byte at FORM_MODRM; 0 = it has none, or it is known already. */
+export function formOf(at: u32, limit: u32, mode: u32, known: i32): u32 {
   if (load<u32>(FORMS_COUNT) >= FORMS_MAX || !parse(at, limit)) return 0;
+  const f = place(form, mode);
+  if (load<u64>(f) != 0) {
+    const flags = load<u32>(f, FORM_FLAGS);
+    if ((flags & (FORM_READS | FORM_STATIC)) == 0 || load<u64>(place(form, detailed(mode, flags, known, load<u8>(p)))) != 0) return 0;
+  }
   store<u32>(FORM_MODRM, modrm);
   return form;
 }
