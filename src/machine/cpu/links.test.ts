@@ -239,8 +239,8 @@ describe("regions made with all that they call", () => {
     const box = new Box(8, 200);
     const { cpu } = box;
     // mov edx, 100; call FUNCTION; L: call FUNCTION; dec edx; jnz L; dec ecx; jnz CODE
-    box.write(box.maddr(CODE), [...hex("ba64000000 e8f60f0000 e8f10f0000 ffca 75f7 ffc9 75e9"), STOP]);
-    box.write(box.maddr(FUNCTION), adds(1));
+    box.put(box.maddr(CODE), [...hex("ba64000000 e8f60f0000 e8f10f0000 ffca 75f7 ffc9 75e9"), STOP]);
+    box.put(box.maddr(FUNCTION), adds(1));
     // Made from CODE, L is in the inner one of two loops and no entry: where the budget runs out there, an older region goes on.
     for (let i = 0; i < 4; i++) expect(box.loop(500)).toBe(50500);
     const made = cpu.regions.stats.again;
