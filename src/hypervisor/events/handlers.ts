@@ -38,7 +38,7 @@ import {
 import { __HYPERVISOR_event_channel_op, __HYPERVISOR_event_channel_op_compat, DOMID_SELF } from "../../abi/xen.js";
 import type { Va } from "../../machine/cpu/api.js";
 import type { Domain } from "../domain.js";
-import type { Call, Handler } from "../hypercalls/call.js";
+import { traceCall, type Call, type Handler } from "../hypercalls/call.js";
 
 /** struct evtchn_op (public/event_channel.h, for interface versions below 0x00030202): the command, then the union of arguments. */
 const EVTCHN_OP_U = 4;
@@ -202,19 +202,11 @@ const NAMES: Readonly<Record<number, string>> = {
 };
 
 function traced(call: Call, cmd: number, arg: Va): number {
-  const trace = call.xen.trace;
-  if (!trace.on) return run(call, cmd, arg);
+  if (!call.xen.trace.on) return run(call, cmd, arg);
   const first = Math.max(0, call.guest.read32(arg));
   const result = run(call, cmd, arg);
-  trace.emit({
-    kind: "event",
-    time: call.xen.clock.now(),
-    domid: call.domain.domid,
-    vcpu: call.vcpu.id,
-    name: NAMES[cmd] ?? `event_channel_op.${cmd}`,
-    args: cmd === EVTCHNOP_send || cmd === EVTCHNOP_close || cmd === EVTCHNOP_unmask ? { port: first } : { arg },
-    result,
-  });
+  const ofPort = cmd === EVTCHNOP_send || cmd === EVTCHNOP_close || cmd === EVTCHNOP_unmask;
+  traceCall(call, "event", NAMES[cmd] ?? `event_channel_op.${cmd}`, ofPort ? { port: first } : { arg }, result);
   return result;
 }
 

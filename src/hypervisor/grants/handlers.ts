@@ -25,7 +25,7 @@ import {
 } from "../../abi/grant_table.js";
 import { __HYPERVISOR_grant_table_op } from "../../abi/xen.js";
 import type { Va } from "../../machine/cpu/api.js";
-import type { Call, Handler } from "../hypercalls/call.js";
+import { traceCall, type Call, type Handler } from "../hypercalls/call.js";
 import { advanceArg, view } from "../memory/util.js";
 import { cacheFlush } from "./cache-flush.js";
 import { copyOne } from "./copy.js";
@@ -100,16 +100,7 @@ export function doGrantTableOp(call: Call): number {
 }
 
 function trace(call: Call, name: string, result: number, args: Record<string, number>): void {
-  if (call.xen.trace.on)
-    call.xen.trace.emit({
-      kind: "grant",
-      time: call.xen.clock.now(),
-      domid: call.domain.domid,
-      vcpu: call.vcpu.id,
-      name,
-      args,
-      result,
-    });
+  if (call.xen.trace.on) traceCall(call, "grant", name, args, result);
 }
 
 /** Continue with the requests from `done` on. */

@@ -5,6 +5,7 @@
 import type { Va } from "../../machine/cpu/api.js";
 import type { Domain } from "../domain.js";
 import type { GuestAccess } from "../guest-access.js";
+import type { TraceRecord } from "../trace.js";
 import type { Vcpu } from "../vcpu.js";
 import type { Xen } from "../xen.js";
 
@@ -32,3 +33,15 @@ export interface Call {
 
 /** Returns the value for rax: a negative errno or a result ≥ 0. */
 export type Handler = (call: Call) => number;
+
+/** What a part of a call came to, for who listens (which the caller asks first). */
+export function traceCall(
+  call: Call,
+  kind: TraceRecord["kind"],
+  name: string,
+  args: TraceRecord["args"],
+  result: number,
+): void {
+  const { xen, domain, vcpu } = call;
+  xen.trace.emit({ kind, time: xen.clock.now(), domid: domain.domid, vcpu: vcpu.id, name, args, result });
+}

@@ -10,7 +10,7 @@ import {
   MMU_PT_UPDATE_PRESERVE_AD,
   mmu_update,
 } from "../../abi/xen.js";
-import type { Call } from "../hypercalls/call.js";
+import { traceCall, type Call } from "../hypercalls/call.js";
 import { word } from "../trace.js";
 import type { DomainMemory } from "./domain-memory.js";
 import {
@@ -22,7 +22,7 @@ import {
   type FrameTable,
   type PageType,
 } from "./frame-table.js";
-import { countDone, doneBefore, goOn, onlyResult, requestCount, traceRequest } from "./requests.js";
+import { countDone, doneBefore, goOn, onlyResult, requestCount } from "./requests.js";
 import { pageOwner } from "./util.js";
 
 const PREEMPT_EVERY = 32;
@@ -84,7 +84,7 @@ export function doMmuUpdate(call: Call): number {
       } else rc = -ENOSYS;
       if (call.xen.trace.on) {
         const name = cmd === MMU_MACHPHYS_UPDATE ? "machphys_update" : "pt_update";
-        traceRequest(call, name, { ptr: ma, val: word(lo, hi) }, rc);
+        traceCall(call, "pagetable", name, { ptr: ma, val: word(lo, hi) }, rc);
       }
       if (rc !== 0) break;
       i++;

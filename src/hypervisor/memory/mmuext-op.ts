@@ -25,12 +25,12 @@ import {
   MMUEXT_UNPIN_TABLE,
   mmuext_op,
 } from "../../abi/xen.js";
-import type { Call } from "../hypercalls/call.js";
+import { traceCall, type Call } from "../hypercalls/call.js";
 import { word } from "../trace.js";
 import type { DomainMemory } from "./domain-memory.js";
 import { PGT_writable_page } from "./frame-table.js";
 import { readVcpuMask } from "./flush.js";
-import { countDone, doneBefore, goOn, onlyResult, requestCount, traceRequest } from "./requests.js";
+import { countDone, doneBefore, goOn, onlyResult, requestCount } from "./requests.js";
 import { addrOk, pageOwner, toVa } from "./util.js";
 
 const PREEMPT_EVERY = 8;
@@ -79,7 +79,7 @@ export function doMmuextOp(call: Call): number {
     op.hi2 = guest.hi;
     rc = one(call, mm, cmd);
     if (call.xen.trace.on)
-      traceRequest(call, "mmuext_op", { cmd, arg1: word(op.lo1, op.hi1), arg2: word(op.lo2, op.hi2) }, rc);
+      traceCall(call, "pagetable", "mmuext_op", { cmd, arg1: word(op.lo1, op.hi1), arg2: word(op.lo2, op.hi2) }, rc);
     if (rc !== 0) break;
     i++;
   }

@@ -3,7 +3,6 @@
  * done in parts: the hypervisor issues it again for the rest, and bit 31 of the count says so; with no requests, argument 3 is the result.
  */
 import type { Call } from "../hypercalls/call.js";
-import type { TraceRecord } from "../trace.js";
 import { advanceArg, isNull, view } from "./util.js";
 
 /** Set in the count by the hypervisor when it issues the hypercall again. */
@@ -33,17 +32,4 @@ export function goOn(call: Call, done: number, size: number): number {
   advanceArg(call, 0, done * size);
   call.setArg(1, (left + MMU_UPDATE_PREEMPTED) >>> 0, 0);
   return call.restart();
-}
-
-/** What a request came to, for who listens (which the caller asks first). */
-export function traceRequest(call: Call, name: string, args: TraceRecord["args"], result: number): void {
-  call.xen.trace.emit({
-    kind: "pagetable",
-    time: call.xen.clock.now(),
-    domid: call.domain.domid,
-    vcpu: call.vcpu.id,
-    name,
-    args,
-    result,
-  });
 }

@@ -3,11 +3,10 @@
  */
 import { EINVAL } from "../../abi/errno.js";
 import { UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_TLB_FLUSH } from "../../abi/xen.js";
-import type { Call } from "../hypercalls/call.js";
+import { traceCall, type Call } from "../hypercalls/call.js";
 import { word } from "../trace.js";
 import { F_VALIDATED, PGT_l1_page_table } from "./frame-table.js";
 import { readVcpuMask } from "./flush.js";
-import { traceRequest } from "./requests.js";
 import { pageOwner, toVa } from "./util.js";
 import { walkL1 } from "./walk.js";
 
@@ -30,7 +29,7 @@ function update(call: Call, pg: number): number {
   if (ft.type[l1] !== PGT_l1_page_table || ((ft.flags[l1] as number) & F_VALIDATED) === 0 || !ft.getPage(l1, mm.id))
     return -EINVAL;
   const rc = ft.types.modL1(at, call.lo(1), call.hi(1), false, mm.id, pg);
-  if (call.xen.trace.on) traceRequest(call, "va_mapping", { va, val: word(call.lo(1), call.hi(1)) }, rc);
+  if (call.xen.trace.on) traceCall(call, "pagetable", "va_mapping", { va, val: word(call.lo(1), call.hi(1)) }, rc);
   ft.putPage(l1);
   if (rc !== 0) return rc;
   return flush(call);
