@@ -277,13 +277,13 @@ export class CodeCache {
   /** Forget what was made from any of these bytes of a frame. True: an epoch must begin; undefined: there was nothing. */
   private forgetTouched(frame: Mfn, from: number, to: number): boolean | undefined {
     const u32 = this.mem.u32;
+    const page = frame * 4096;
     let stale: boolean | undefined;
     let link = firstOf(frame);
     for (;;) {
       const at = u32[link] as number;
       if (at === 0) break;
       const next = (at + BLOCK_BESIDE) >>> 2;
-      const page = frame * 4096;
       if ((u32[(at + BLOCK_MADDR) >>> 2] as number) >= to || page + this.endOf(at) <= from) {
         link = next;
         continue;

@@ -212,21 +212,13 @@ describe("regions", () => {
     expect(made("488b4608")).toBe(Math.ceil(register / 3)); // mov rax, [rsi+8]
   });
 
+  /** test edi,edi; jz B; A: add rax,1; B: add rax,2; dec rcx: a loop that is entered at A or at B, up to where it goes on. */
+  const twoEntries = (): Asm =>
+    new Asm().hex("85ff").jcc(4, "B").label("A").hex("4883c001").label("B").hex("4883c002 48ffc9");
+
   it("handle loops with two entries through the dispatch", () => {
-    // test edi,edi; jz B; A: add rax,1; B: add rax,2; dec rcx; jnz A2 ...; A2: jmp A
-    const a = new Asm()
-      .hex("85ff")
-      .jcc(4, "B")
-      .label("A")
-      .hex("4883c001")
-      .label("B")
-      .hex("4883c002 48ffc9")
-      .jcc(4, "out")
-      .hex("f6c101")
-      .jcc(5, "A")
-      .jmp("B")
-      .label("out")
-      .ret();
+    // jz out; test cl,1; jnz A; jmp B; out: ret
+    const a = twoEntries().jcc(4, "out").hex("f6c101").jcc(5, "A").jmp("B").label("out").ret();
     for (const edi of [0n, 1n]) {
       const m = machine(a.done());
       m.setReg(7, edi);
@@ -241,16 +233,7 @@ describe("regions", () => {
   });
 
   it("can be entered again where the budget ran out in a loop with two entries", () => {
-    // test edi,edi; jz B; A: add rax,1; B: add rax,2; dec rcx; jnz A
-    const a = new Asm()
-      .hex("85ff")
-      .jcc(4, "B")
-      .label("A")
-      .hex("4883c001")
-      .label("B")
-      .hex("4883c002 48ffc9")
-      .jcc(5, "A");
-    a.ret();
+    const a = twoEntries().jcc(5, "A").ret();
     for (const edi of [0n, 1n]) {
       const m = machine(a.done());
       m.setReg(7, edi);
